@@ -1,0 +1,1 @@
+"""Connections, sessions, column types, and the Postgres that Setia brings along."""

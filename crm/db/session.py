@@ -1,0 +1,155 @@
+"""The database and a session on it: asyncpg underneath, SQL text or SQLAlchemy Core on top.
+
+There is no ORM session. One costs several times what the statement itself costs in this process, and
+nothing here needs a unit of work: a domain function says what it reads and writes, and the edge of the
+service opens and commits the one transaction around it.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import asyncpg
+import msgspec
+from asyncpg import Record
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.sql import ClauseElement
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+Query: TypeAlias = str | ClauseElement
+Driver: TypeAlias = "asyncpg.Connection[Record] | PoolConnectionProxy[Record]"
+
+_DIALECT = PGDialect_asyncpg()
+_SERVER_SETTINGS = {
+    "application_name": "setia",
+    "timezone": "UTC",
+    "jit": "off",
+    "statement_timeout": "30000",
+    "lock_timeout": "10000",
+    "idle_in_transaction_session_timeout": "60000",
+}
+
+
+class CommitFailed(Exception):
+    """COMMIT rolled back: an error inside the transaction was swallowed on the way to the edge."""
+
+
+class Connection(asyncpg.Connection[Record] if TYPE_CHECKING else asyncpg.Connection):
+    """A connection that is handed back without a reset round trip: no session state is ever set on it."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Session:
+    """What a domain function gets: verbs to read and write on one connection.
+
+    A query is SQL text with `$1` placeholders, or a SQLAlchemy Core statement (then without arguments).
+    """
+
+    __slots__ = ("driver",)
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+
+    async def fetch(self, query: Query, *args: Any) -> list[Record]:
+        """All rows."""
+        text, values = _rendered(query, args)
+        return await self.driver.fetch(text, *values)
+
+    async def fetchrow(self, query: Query, *args: Any) -> Record | None:
+        """The first row, or None."""
+        text, values = _rendered(query, args)
+        return await self.driver.fetchrow(text, *values)
+
+    async def fetchval(self, query: Query, *args: Any) -> Any:
+        """The first column of the first row, or None."""
+        text, values = _rendered(query, args)
+        return await self.driver.fetchval(text, *values)
+
+    async def execute(self, query: Query, *args: Any) -> int:
+        """The number of rows that the statement touched."""
+        text, values = _rendered(query, args)
+        if values:
+            status = await self.driver.execute(text, *values)
+        else:
+            status = await self.driver.execute(text)
+        count = status.rpartition(" ")[2]
+        return int(count) if count.isdigit() else 0
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """A part of the transaction that may fail alone."""
+        await self.driver.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            await self.driver.execute("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part")
+            raise
+        await self.driver.execute("RELEASE SAVEPOINT part")
+
+
+class Database:
+    """The pool of connections to one database."""
+
+    def __init__(self, pool: "asyncpg.Pool[Record]") -> None:
+        self._pool = pool
+
+    @classmethod
+    async def connect(cls, dsn: str, *, size_max: int = 10) -> Self:
+        """Open the pool; further connections are made on demand, up to `size_max`."""
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size_max,
+            connection_class=Connection,
+            init=prepare,
+            statement_cache_size=400,
+            server_settings=_SERVER_SETTINGS,
+        )
+        return cls(pool)
+
+    async def close(self) -> None:
+        """Wait for what is under way, then close every connection."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Session]:
+        """A session in a transaction: committed at the end of the block, rolled back when the block raises."""
+        async with self._pool.acquire() as connection:
+            await connection.execute("BEGIN")
+            try:
+                yield Session(connection)
+            except BaseException:
+                if not connection.is_closed():
+                    await connection.execute("ROLLBACK")
+                raise
+            if await connection.execute("COMMIT") != "COMMIT":
+                raise CommitFailed
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Session]:
+        """A session without a transaction: every statement sees the newest committed state."""
+        async with self._pool.acquire() as connection:
+            yield Session(connection)
+
+
+async def prepare(connection: Driver) -> None:
+    """Teach a new connection to read and write `jsonb` as Python values."""
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: b"\x01" + msgspec.json.encode(value),
+        decoder=lambda data: msgspec.json.decode(data[1:]),
+        format="binary",
+    )
+
+
+def _rendered(query: Query, args: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    if isinstance(query, str):
+        return query, args
+    compiled = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    parameters = compiled.params
+    return str(compiled), [parameters[name] for name in getattr(compiled, "positiontup", None) or ()]
