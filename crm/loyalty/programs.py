@@ -1,0 +1,247 @@
+"""Programs: the rules of one loyalty scheme, as stored and as the ledger uses them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import BigInteger, Boolean, Column, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from crm.db.ids import uuid7
+from crm.db.session import Session
+from crm.db.tables import Instant, metadata
+from crm.errors import Invalid, NotFound, Stale
+from crm.loyalty.basket import Terms
+from crm.loyalty.earning import Rule
+from crm.loyalty.tiers import Basis, Tier, TierPolicy
+
+programs = Table(
+    "programs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("is_default", Boolean, nullable=False),
+    Column("settings", JSONB, nullable=False),
+    Column("tier_policy", JSONB, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+)
+
+_LOADED_MAX: Final = 1_000
+_RETURNING = "id, name, currency, time_zone, is_default, settings, version, created_at, updated_at"
+
+
+class ProgramNotFound(NotFound):
+    code = "program_not_found"
+    title = "There is no such program"
+
+
+class ProgramRequired(Invalid):
+    code = "program_required"
+    title = "There is no program yet"
+
+
+class StaleProgram(Stale):
+    title = "The program has changed since you read it"
+
+
+@dataclass(frozen=True, slots=True)
+class EarnOn:
+    """What earns besides the goods."""
+
+    tax: bool = False
+    shipping: bool = False
+
+
+@dataclass(slots=True)
+class ProgramView:
+    """A program as it is shown."""
+
+    id: UUID
+    name: str
+    currency: str
+    time_zone: str
+    default: bool
+    rounding: str
+    earn_on: EarnOn
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program as the ledger uses it: rules and tiers compiled once for each version."""
+
+    id: UUID
+    version: int
+    name: str
+    terms: Terms
+    rules: tuple[Rule, ...]
+    tiers: tuple[Tier, ...]
+    tier_basis: Basis
+
+
+async def create(
+    session: Session,
+    *,
+    name: str,
+    currency: str,
+    time_zone: str,
+    default: bool | None,
+    settings: dict[str, Any],
+    now: datetime,
+) -> ProgramView:
+    """Start a program. The first one is the default; a later one becomes it when it says so."""
+    first = not await session.fetchval("SELECT EXISTS (SELECT 1 FROM programs)")
+    is_default = first if default is None else default
+    if is_default:
+        await session.execute("UPDATE programs SET is_default = false, version = version + 1 WHERE is_default")
+    row = await session.fetchrow(
+        f"""
+        INSERT INTO programs (id, name, currency, time_zone, is_default, settings, created_at, updated_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $7) RETURNING {_RETURNING}
+        """,
+        uuid7(), name, currency, time_zone, is_default, settings, now,
+    )  # fmt: skip
+    return _view(row)
+
+
+async def change(
+    session: Session, *, program_id: UUID, version: int | None, changes: dict[str, Any], now: datetime
+) -> ProgramView:
+    """Apply `changes`: columns by name, and `settings` merged key by key. Raises ProgramNotFound, StaleProgram."""
+    current = await session.fetchrow("SELECT version FROM programs WHERE id = $1 FOR UPDATE", program_id)
+    if current is None:
+        raise ProgramNotFound("No program has this id.")
+    if version is not None and version != current["version"]:
+        raise StaleProgram("Read the program again and repeat your change on what you find.")
+    if changes.get("is_default"):
+        await session.execute(
+            "UPDATE programs SET is_default = false, version = version + 1 WHERE is_default AND id <> $1", program_id
+        )
+    row = await session.fetchrow(
+        f"""
+        UPDATE programs SET
+            name = coalesce($2, name), time_zone = coalesce($3, time_zone), is_default = coalesce($4, is_default),
+            settings = settings || $5, version = version + 1, updated_at = $6
+        WHERE id = $1 RETURNING {_RETURNING}
+        """,
+        program_id, changes.get("name"), changes.get("time_zone"), changes.get("is_default"),
+        changes.get("settings", {}), now,
+    )  # fmt: skip
+    return _view(row)
+
+
+async def get(session: Session, *, program_id: UUID) -> ProgramView:
+    """One program. Raises ProgramNotFound."""
+    row = await session.fetchrow(f"SELECT {_RETURNING} FROM programs WHERE id = $1", program_id)
+    if row is None:
+        raise ProgramNotFound("No program has this id.")
+    return _view(row)
+
+
+async def page(session: Session, *, before: UUID | None, limit: int) -> list[ProgramView]:
+    """Programs, newest first, older than `before`."""
+    rows = await session.fetch(
+        f"SELECT {_RETURNING} FROM programs WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2", before, limit
+    )
+    return [_view(row) for row in rows]
+
+
+async def set_tier_policy(session: Session, *, program_id: UUID, policy: TierPolicy, now: datetime) -> TierPolicy:
+    """Decide what counts towards the tiers. Raises ProgramNotFound."""
+    if not await session.execute(
+        "UPDATE programs SET tier_policy = $2, version = version + 1, updated_at = $3 WHERE id = $1",
+        program_id, policy, now,
+    ):  # fmt: skip
+        raise ProgramNotFound("No program has this id.")
+    return policy
+
+
+async def tier_policy(session: Session, *, program_id: UUID) -> TierPolicy:
+    """What counts towards the tiers. Raises ProgramNotFound."""
+    row = await session.fetchrow("SELECT tier_policy FROM programs WHERE id = $1", program_id)
+    if row is None:
+        raise ProgramNotFound("No program has this id.")
+    return TierPolicy(**{"basis": "points"} | row["tier_policy"])
+
+
+async def touch(session: Session, *, program_id: UUID, now: datetime) -> None:
+    """A rule or a tier has changed: every process loads the program anew. Raises ProgramNotFound."""
+    if not await session.execute(
+        "UPDATE programs SET version = version + 1, updated_at = $2 WHERE id = $1", program_id, now
+    ):
+        raise ProgramNotFound("No program has this id.")
+
+
+_loaded: dict[UUID, Program] = {}
+
+
+async def load(session: Session, *, program_id: UUID, version: int | None = None) -> Program:
+    """The compiled program; from memory where `version` says that what is there still holds. Raises ProgramNotFound."""
+    known = _loaded.get(program_id)
+    if known is not None and known.version == version:
+        return known
+    row = await session.fetchrow(
+        """
+        SELECT p.id, p.version, p.name, p.currency, p.time_zone, p.settings, p.tier_policy,
+            (SELECT jsonb_agg(jsonb_build_array(r.id, r.version, r.definition) ORDER BY r.id) FROM earning_rules r
+             WHERE r.program_id = p.id AND r.deleted_at IS NULL) AS rules,
+            (SELECT jsonb_agg(jsonb_build_array(t.id, t.name, t.threshold, t.benefits) ORDER BY t.threshold) FROM tiers t
+             WHERE t.program_id = p.id) AS tiers
+        FROM programs p WHERE p.id = $1
+        """,
+        program_id,
+    )
+    if row is None:
+        raise ProgramNotFound("No program has this id.")
+    if len(_loaded) >= _LOADED_MAX:
+        _loaded.clear()
+    earn_on = row["settings"].get("earn_on", {})
+    program = _loaded[program_id] = Program(
+        id=row["id"],
+        version=row["version"],
+        name=row["name"],
+        terms=Terms(
+            currency=row["currency"],
+            zone=ZoneInfo(row["time_zone"]),
+            rounding=row["settings"].get("rounding", "floor"),
+            tax=earn_on.get("tax", False),
+            shipping=earn_on.get("shipping", False),
+        ),
+        rules=tuple(Rule.of(doc, id=UUID(rule_id), version=number) for rule_id, number, doc in row["rules"] or ()),
+        tiers=_tiers(row["tiers"] or ()),
+        tier_basis=row["tier_policy"].get("basis", "points"),
+    )
+    return program
+
+
+def _tiers(rows: Sequence[tuple[str, str, int, dict[str, Any]]]) -> tuple[Tier, ...]:
+    return tuple(
+        Tier(UUID(tier_id), name, threshold, Decimal(benefits.get("earn_factor", "1")))
+        for tier_id, name, threshold, benefits in rows
+    )
+
+
+def _view(row: Any) -> ProgramView:
+    settings = row["settings"]
+    return ProgramView(
+        id=row["id"],
+        name=row["name"],
+        currency=row["currency"],
+        time_zone=row["time_zone"],
+        default=row["is_default"],
+        rounding=settings.get("rounding", "floor"),
+        earn_on=EarnOn(**settings.get("earn_on", {})),
+        version=row["version"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

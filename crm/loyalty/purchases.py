@@ -1,0 +1,339 @@
+"""Purchases: what was bought, what it earned and why. One order is one award, whatever the retries."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from asyncpg import Record
+from sqlalchemy import BigInteger, Column, LargeBinary, Numeric, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from crm.db import idempotency
+from crm.db.session import Session
+from crm.db.tables import Instant, metadata
+from crm.db.writes import Insert
+from crm.errors import CrmError, NotFound
+from crm.interactions import timeline
+from crm.loyalty import balances, earning, journal
+from crm.loyalty.balances import Balance, TierProgress
+from crm.loyalty.basket import Purchase
+from crm.loyalty.books import Book
+from crm.loyalty.journal import Locked, OrderRefReused
+from crm.loyalty.ledger import check_occurred
+from crm.loyalty.programs import Program
+from crm.loyalty.tiers import standing
+
+purchases = Table(
+    "purchases",
+    metadata,
+    Column("contact_id", Uuid, primary_key=True),
+    Column("program_id", Uuid, primary_key=True),
+    Column("order_ref", Text, primary_key=True),
+    Column("transaction_id", Uuid),
+    Column("occurred_at", Instant, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("total", Numeric, nullable=False),
+    Column("basis", Numeric, nullable=False),
+    Column("points", BigInteger, nullable=False),
+    Column("request_hash", LargeBinary, nullable=False),
+    Column("content", JSONB, nullable=False),
+    Column("rules", JSONB, nullable=False),
+    Column("exact_points", JSONB, nullable=False),
+)
+
+_COLUMNS: Final = tuple(column.name for column in purchases.columns)
+_STORED: Final = """
+    SELECT contact_id, order_ref, transaction_id, points, request_hash, rules
+    FROM purchases WHERE program_id = $1 AND (contact_id, order_ref) IN (SELECT * FROM unnest($2::uuid[], $3::text[]))
+"""
+
+
+class PurchaseNotFound(NotFound):
+    code = "purchase_not_found"
+    title = "There is no such purchase"
+
+
+@dataclass(slots=True)
+class RuleRow:
+    """Why a rule gave what it gave. `rule_id` is null for the tier's own factor; `basis` is the money it looked at."""
+
+    rule_id: UUID | None
+    version: int | None
+    name: str
+    outcome: str
+    reason: str
+    basis: str
+    points_requested: int
+    points: int
+
+
+@dataclass(slots=True)
+class Recorded:
+    """The answer to a purchase: what it earned, why, and the balance after it."""
+
+    order_ref: str
+    points: int
+    transaction_id: UUID | None
+    rules: list[RuleRow]
+    balance: Balance
+    tier: TierProgress
+
+
+@dataclass(slots=True)
+class PurchaseView:
+    """A purchase as it is kept; `content` is what the till sent, in canonical form."""
+
+    order_ref: str
+    program_id: UUID
+    transaction_id: UUID | None
+    occurred_at: datetime
+    recorded_at: datetime
+    currency: str
+    total: str
+    basis: str
+    points: int
+    rules: list[dict[str, Any]]
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """A contact's purchase; `data` are further facts to keep with it, `place` says where (`store`, `till`)."""
+
+    contact_id: UUID
+    purchase: Purchase
+    data: Mapping[str, Any] = field(default_factory=dict)
+    place: Mapping[str, str] = field(default_factory=dict)
+
+
+async def record(
+    session: Session,
+    *,
+    program_id: UUID | None,
+    bought: Bought,
+    by: str,
+    once: idempotency.Request | None,
+    now: datetime,
+) -> tuple[Recorded, bool]:
+    """Record a purchase and what it earns. False beside an order that was recorded before.
+
+    Raises OrderRefReused for other content or another contact, CurrencyMismatch, ContactNotFound, ProgramRequired.
+    """  # fmt: skip
+    results = await _record(session, program_id=program_id, bought=[bought], by=by, once=once, now=now)
+    result = results[0]
+    if isinstance(result, CrmError):
+        raise result
+    return result
+
+
+async def record_all(
+    session: Session,
+    *,
+    program_id: UUID | None,
+    bought: Sequence[Bought],
+    by: str,
+    now: datetime,
+    once: idempotency.Request | None = None,
+) -> list[tuple[Recorded, bool] | CrmError]:
+    """Record many purchases, in the order given, in one statement; refusals stand at their purchase's place."""  # fmt: skip
+    return await _record(session, program_id=program_id, bought=bought, by=by, once=once, now=now, keep_answers=False)
+
+
+async def get(session: Session, *, program_id: UUID | None, contact_id: UUID, order_ref: str) -> PurchaseView:
+    """One purchase of a contact. Raises PurchaseNotFound."""
+    row = await session.fetchrow(
+        f"""
+        SELECT {_VIEW} FROM purchases p
+        WHERE contact_id = $1 AND order_ref = $3
+            AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
+        """,
+        contact_id, program_id, order_ref,
+    )  # fmt: skip
+    if row is None:
+        raise PurchaseNotFound("This contact has no purchase with this order reference.")
+    return _view(row)
+
+
+async def page(
+    session: Session, *, program_id: UUID | None, contact_id: UUID, after: tuple[datetime, str] | None, limit: int
+) -> list[PurchaseView]:
+    """A contact's purchases, newest first, from behind the (occurred_at, order_ref) of `after`."""
+    rows = await session.fetch(
+        f"""
+        SELECT {_VIEW} FROM purchases p
+        WHERE contact_id = $1 AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
+            AND ($3::timestamptz IS NULL OR (occurred_at, order_ref) < ($3, $4))
+        ORDER BY occurred_at DESC, order_ref DESC LIMIT $5
+        """,
+        contact_id, program_id, after[0] if after else None, after[1] if after else None, limit,
+    )  # fmt: skip
+    return [_view(row) for row in rows]
+
+
+async def _record(
+    session: Session, *, program_id: UUID | None, bought: Sequence[Bought], by: str,
+    once: idempotency.Request | None, now: datetime, keep_answers: bool = True,
+) -> list[tuple[Recorded, bool] | CrmError]:  # fmt: skip
+    locked = await journal.lock(
+        session,
+        program_id=program_id,
+        contact_ids=[item.contact_id for item in bought],
+        now=now,
+        order_refs=[item.purchase.order_ref for item in bought],
+        once=once,
+    )
+    stored = await _stored(session, locked, bought)
+    results: list[tuple[Recorded, bool] | CrmError] = []
+    plan = _Plan(locked, by)
+    for item in bought:
+        try:
+            results.append(plan.add(item, stored.get((item.contact_id, item.purchase.order_ref))))
+        except CrmError as refusal:
+            results.append(refusal)
+    answer: Sequence[Insert] = ()
+    if keep_answers and not isinstance(results[0], CrmError):
+        answer = idempotency.answer(once, contact_id=bought[0].contact_id, result=results[0][0], now=now)
+    await journal.write_down(
+        session,
+        locked,
+        facts=[
+            Insert(purchases, _COLUMNS, plan.rows),
+            journal.claim_orders(locked.program.id, plan.claims),
+            *answer,
+        ],
+        entries=plan.entries,
+    )
+    return results
+
+
+async def _stored(
+    session: Session, locked: Locked, bought: Sequence[Bought]
+) -> dict[tuple[UUID, str], Mapping[str, Any]]:
+    """Purchases that are recorded already, for orders that the directory gives to the same contact."""
+    known = [
+        (item.contact_id, item.purchase.order_ref)
+        for item in bought
+        if locked.orders.get(item.purchase.order_ref) == item.contact_id
+    ]
+    if not known:
+        return {}
+    rows = await session.fetch(_STORED, locked.program.id, *map(list, zip(*known, strict=True)))
+    return {(row["contact_id"], row["order_ref"]): dict(row) for row in rows}
+
+
+class _Plan:
+    """The rows of the purchases planned so far; two of the same order within one batch meet here."""
+
+    def __init__(self, locked: Locked, by: str) -> None:
+        self.locked = locked
+        self.by = by
+        self.rows: list[tuple[Any, ...]] = []
+        self.entries: list[tuple[Any, ...]] = []
+        self.claims: dict[str, UUID] = {}
+        self._planned: dict[str, tuple[bytes, Recorded]] = {}
+
+    def add(self, item: Bought, stored: Mapping[str, Any] | None) -> tuple[Recorded, bool]:
+        purchase, program = item.purchase, self.locked.program
+        check_occurred(purchase.occurred_at, self.locked.now)
+        book = self.locked.book(item.contact_id)
+        owner = self.locked.orders.get(purchase.order_ref) or self.claims.get(purchase.order_ref)
+        if owner is not None and owner != item.contact_id:
+            raise OrderRefReused("This order belongs to another contact.")
+        content = msgspec.to_builtins(purchase)
+        request_hash = hashlib.sha256(msgspec.json.encode(content)).digest()
+        if stored is not None:
+            return _again(stored, request_hash, book, program), False
+        if (planned := self._planned.get(purchase.order_ref)) is not None:
+            if planned[0] != request_hash:
+                raise OrderRefReused("This order stands in the batch twice, with different content.")
+            return planned[1], False
+
+        earned = earning.evaluate(purchase, rules=program.rules, terms=program.terms, member=_member(book, program))
+        book.ensure_room(earned.points)
+        rules = [_rule_row(outcome) for outcome in earned.rules]
+        transaction = None
+        if earned.points:
+            transaction = book.open(
+                "earn", cause="purchase", points=earned.points, occurred_at=purchase.occurred_at, by=self.by,
+                order_ref=purchase.order_ref, rules=rules,
+            )  # fmt: skip
+            book.credit(earned.points)
+            book.lifetime_earned += earned.points
+        book.qualify(spend=earned.basis, visits=1)
+        book.stand(program.tiers, program.tier_basis)
+        recorded = Recorded(
+            purchase.order_ref, earned.points, transaction.id if transaction else None, rules,
+            balances.balance(book), balances.tier(book, program),
+        )  # fmt: skip
+
+        total = _total(purchase)
+        self.rows.append((
+            item.contact_id, program.id, purchase.order_ref, recorded.transaction_id, purchase.occurred_at,
+            self.locked.now, purchase.currency, total, earned.basis, earned.points, request_hash,
+            {**content, "data": item.data, **item.place} if item.data or item.place else content, rules,
+            earned.exact_by_line,
+        ))  # fmt: skip
+        self.entries.append(
+            timeline.entry(
+                item.contact_id, id=recorded.transaction_id, channel="shop", kind="purchase",
+                occurred_at=purchase.occurred_at, recorded_at=self.locked.now, by=self.by,
+                data={
+                    "program_id": program.id, "order_ref": purchase.order_ref, "total": total,
+                    "currency": purchase.currency, "points": earned.points,
+                    "transaction_id": recorded.transaction_id, **item.place,
+                },
+            )
+        )  # fmt: skip
+        if owner is None:
+            self.claims[purchase.order_ref] = item.contact_id
+        self._planned[purchase.order_ref] = (request_hash, recorded)
+        return recorded, True
+
+
+def _again(stored: Mapping[str, Any], request_hash: bytes, book: Book, program: Program) -> Recorded:
+    if stored["request_hash"] != request_hash:
+        raise OrderRefReused("This order was recorded with other content. A correction is a refund or an adjustment.")
+    return Recorded(
+        stored["order_ref"], stored["points"], stored["transaction_id"], [RuleRow(**rule) for rule in stored["rules"]],
+        balances.balance(book), balances.tier(book, program),
+    )  # fmt: skip
+
+
+def _member(book: Book, program: Program) -> earning.Member:
+    tier = standing(program.tiers, book.progress(program.tier_basis))
+    if tier is None or tier.earn_factor == 1:
+        return earning.NOBODY
+    return earning.Member(tier_name=tier.name, tier_factor=tier.earn_factor)
+
+
+def _rule_row(outcome: earning.RuleOutcome) -> RuleRow:
+    return RuleRow(
+        outcome.rule_id, outcome.version, outcome.name, outcome.outcome, outcome.reason, str(outcome.basis),
+        outcome.points_requested, outcome.points,
+    )  # fmt: skip
+
+
+def _total(purchase: Purchase) -> Decimal:
+    """What the customer was asked to pay."""
+    if purchase.total is not None:
+        goods = purchase.total
+    else:
+        goods = sum((line.unit_price * line.quantity for line in purchase.lines), Decimal(0))
+        goods -= sum((discount.amount for discount in purchase.discounts), Decimal(0))
+    return goods + purchase.shipping
+
+
+_VIEW: Final = """
+    order_ref, program_id, transaction_id, occurred_at, recorded_at, currency, total::text, basis::text, points, rules,
+    content
+"""
+
+
+def _view(row: Record) -> PurchaseView:
+    return PurchaseView(**dict(row))

@@ -1,0 +1,105 @@
+"""The ledger as a member or a cashier reads it: transactions, newest first, and the movements behind each."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from crm.db.session import Session
+from crm.errors import NotFound
+
+_COLUMNS: Final = """
+    id, program_id, seq, kind, cause, points, reason, order_ref, reverses, occurred_at, recorded_at, available_after,
+    rules, by
+"""
+
+
+class PointsTransactionNotFound(NotFound):
+    code = "points_transaction_not_found"
+    title = "There is no such points transaction"
+
+
+@dataclass(slots=True)
+class PointsTransaction:
+    """One business fact on an account; `points` as the member sees them, `seq` its place in the order of recording."""
+
+    id: UUID
+    program_id: UUID
+    seq: int
+    kind: str
+    cause: str
+    points: int
+    reason: str | None
+    order_ref: str | None
+    reverses: UUID | None
+    occurred_at: datetime
+    recorded_at: datetime
+    available_after: int
+    rules: list[dict[str, Any]] | None
+    by: str
+
+
+@dataclass(slots=True)
+class PointsMovement:
+    """Points of one lot that moved from one bucket to another."""
+
+    seq: int
+    lot_id: UUID
+    from_bucket: str
+    to_bucket: str
+    points: int
+    available_after: int
+    pending_after: int
+    held_after: int
+
+
+@dataclass(slots=True)
+class PointsTransactionDetail(PointsTransaction):
+    """A transaction with its movements."""
+
+    movements: list[PointsMovement]
+
+
+async def page(
+    session: Session,
+    *,
+    program_id: UUID | None,
+    contact_id: UUID,
+    before: int | None,
+    limit: int,
+    cause: str | None = None,
+) -> list[PointsTransaction]:
+    """A contact's transactions in the reverse order of recording, from below the `seq` of `before`."""
+    rows = await session.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM points_transactions
+        WHERE contact_id = $1 AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
+            AND seq < $3 AND ($5::text IS NULL OR cause = $5)
+        ORDER BY seq DESC LIMIT $4
+        """,
+        contact_id, program_id, before if before is not None else 2**63 - 1, limit, cause,
+    )  # fmt: skip
+    return [PointsTransaction(**dict(row)) for row in rows]
+
+
+async def get(session: Session, *, contact_id: UUID, transaction_id: UUID) -> PointsTransactionDetail:
+    """One transaction with its movements, in one query. Raises PointsTransactionNotFound."""
+    row = await session.fetchrow(
+        f"""
+        SELECT {_COLUMNS}, (
+            SELECT jsonb_agg(jsonb_build_object(
+                'seq', m.seq, 'lot_id', m.lot_id, 'from_bucket', m.from_bucket, 'to_bucket', m.to_bucket,
+                'points', m.points, 'available_after', m.available_after, 'pending_after', m.pending_after,
+                'held_after', m.held_after) ORDER BY m.seq)
+            FROM points_movements m
+            WHERE m.contact_id = t.contact_id AND m.program_id = t.program_id AND m.seq BETWEEN t.first_seq AND t.seq
+        ) AS movements
+        FROM points_transactions t WHERE contact_id = $1 AND id = $2
+        """,
+        contact_id, transaction_id,
+    )  # fmt: skip
+    if row is None:
+        raise PointsTransactionNotFound("This contact has no points transaction with this id.")
+    facts = dict(row)
+    movements = [PointsMovement(**movement) for movement in facts.pop("movements")]
+    return PointsTransactionDetail(**facts, movements=movements)
