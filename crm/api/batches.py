@@ -1,0 +1,36 @@
+"""The answer to a batch: for each item, in order, a status with its body or with the problem that refused it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from crm.api.errors import problem_of, request_id_of, status_of
+from crm.api.routes import AnyRequest
+from crm.errors import CrmError
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class BatchItem(Generic[T]):
+    """One item's answer; exactly one of `body` and `problem` is there."""
+
+    status: int
+    body: T | None = None
+    problem: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class BatchResult(Generic[T]):
+    items: list[BatchItem[T]]
+
+
+def answer(results: Sequence[tuple[int, T | CrmError]], request: AnyRequest) -> BatchResult[T]:
+    """The answer for results with the status that each has where it is no refusal."""
+    request_id = request_id_of(request)
+    return BatchResult([
+        BatchItem(status_of(result), problem=problem_of(result, request_id))
+        if isinstance(result, CrmError)
+        else BatchItem(status, body=result)
+        for status, result in results
+    ])  # fmt: skip

@@ -1,0 +1,254 @@
+"""Points of a contact: balances, awards, adjustments, redemptions and the transactions behind them."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Response
+from litestar.params import FromPath, QueryParameter
+from pydantic import Field
+
+from crm.api import batches, paging
+from crm.api.batches import BatchResult
+from crm.api.paging import Cursor, Limit, Page
+from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
+from crm.api.schemas import Body, Code, Instant, Line, Points, Reference, SignedPoints, Text
+from crm.db import idempotency, writes
+from crm.db.session import Session
+from crm.loyalty import balances, ledger, redemptions, transactions
+from crm.loyalty.balances import Loyalty, Posted
+from crm.loyalty.ledger import Award
+from crm.loyalty.redemptions import Redemption, RedemptionView, Returned
+from crm.loyalty.transactions import PointsTransaction, PointsTransactionDetail
+
+ProgramId = Annotated[UUID | None, QueryParameter(name="program", description="Left out: the default program.")]
+
+
+class PlaceBody(Body):
+    """Where it happened."""
+
+    store: Line | None = None
+    till: Line | None = None
+
+    def place(self) -> dict[str, str]:
+        """The parts of the place that were given."""
+        return {name: value for name in ("store", "till") if (value := getattr(self, name)) is not None}
+
+
+class AwardFields(PlaceBody):
+    points: Points
+    reason: Code
+    note: Text | None = None
+    occurred_at: Instant | None = None
+    activates_at: Instant | None = None
+    expires_at: Instant | None = None
+    qualifying: bool = True
+
+    def award(self, contact_id: UUID) -> Award:
+        """The award to this contact."""
+        return Award(
+            contact_id, self.points, self.reason, self.note, self.occurred_at, self.activates_at, self.expires_at,
+            self.qualifying, self.place(),
+        )  # fmt: skip
+
+
+class NewAward(AwardFields):
+    """Points given by hand; `reason` is a short code, `note` free text for the timeline."""
+
+    program_id: UUID | None = None
+
+
+class AwardOf(AwardFields):
+    """An award within a batch."""
+
+    contact_id: UUID
+
+
+class AwardBatch(Body):
+    """Up to 1,000 awards in one program."""
+
+    program_id: UUID | None = None
+    items: Annotated[list[AwardOf], Field(min_length=1, max_length=1_000)]
+
+
+class NewAdjustment(Body):
+    """A correction by hand, up or down."""
+
+    program_id: UUID | None = None
+    points: SignedPoints
+    reason: Code
+    note: Text | None = None
+    allow_negative: bool = False
+    qualifying: bool = False
+
+
+class NewRedemption(PlaceBody):
+    """Points to pay with."""
+
+    program_id: UUID | None = None
+    points: Points
+    order_ref: Reference | None = None
+
+
+class NewReversal(Body):
+    """Why a redemption is undone."""
+
+    reason: Code | None = None
+
+
+@get("/contacts/{contact_id:uuid}/loyalty", scopes={"loyalty:read"})
+async def get_loyalty(
+    session: Session, contact_id: FromPath[UUID], now: datetime, program: ProgramId = None
+) -> Loyalty:
+    """Read a contact's balance and tier.
+
+    A contact who never earned answers zeros.
+    """
+    return await balances.read(session, program_id=program, contact_id=contact_id, now=now)
+
+
+@post("/contacts/{contact_id:uuid}/points-awards", scopes={"loyalty:award"})
+async def award_points(
+    session: Session, contact_id: FromPath[UUID], data: NewAward, by: str, now: datetime,
+    once: idempotency.Request | None,
+) -> Posted:  # fmt: skip
+    """Award points to a contact by hand."""
+    return await ledger.award(
+        session, program_id=data.program_id, award=data.award(contact_id), by=by, once=once, now=now
+    )
+
+
+@get("/contacts/{contact_id:uuid}/points-awards", scopes={"loyalty:read"})
+async def list_awards(
+    session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[PointsTransaction]:
+    """List a contact's awards, newest first."""
+    return await _transactions(session, contact_id, program, cursor, limit, cause="award")
+
+
+@post("/points-awards/batch", scopes={"loyalty:award"}, status_code=200, body_max=BATCH_BODY_MAX)
+async def award_points_batch(
+    session: Session, data: AwardBatch, by: str, now: datetime, request: AnyRequest, once: idempotency.Request | None
+) -> BatchResult[Posted]:
+    """Award points to many contacts.
+
+    The refused are left out and say why; all others are posted together. The answers stand in the order of the items.
+    """
+    results = await ledger.award_all(
+        session,
+        program_id=data.program_id,
+        awards=[item.award(item.contact_id) for item in data.items],
+        by=by,
+        once=once,
+        now=now,
+    )
+    answer = batches.answer([(201, result) for result in results], request)
+    await writes.write(session, idempotency.answer(once, contact_id=None, result=answer, now=now, status=200))
+    return answer
+
+
+@post("/contacts/{contact_id:uuid}/points-adjustments", scopes={"loyalty:adjust"})
+async def adjust_points(
+    session: Session, contact_id: FromPath[UUID], data: NewAdjustment, by: str, now: datetime,
+    once: idempotency.Request | None,
+) -> Posted:  # fmt: skip
+    """Correct a contact's points by hand, up or down."""
+    return await ledger.adjust(
+        session, program_id=data.program_id, contact_id=contact_id, points=data.points, reason=data.reason,
+        note=data.note, allow_negative=data.allow_negative, qualifying=data.qualifying, by=by, once=once, now=now,
+    )  # fmt: skip
+
+
+@get("/contacts/{contact_id:uuid}/points-adjustments", scopes={"loyalty:read"})
+async def list_adjustments(
+    session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[PointsTransaction]:
+    """List a contact's adjustments, newest first."""
+    return await _transactions(session, contact_id, program, cursor, limit, cause="adjustment")
+
+
+@post("/contacts/{contact_id:uuid}/redemptions", scopes={"loyalty:redeem"})
+async def redeem_points(
+    session: Session, contact_id: FromPath[UUID], data: NewRedemption, by: str, now: datetime,
+    once: idempotency.Request | None,
+) -> Response[Redemption]:  # fmt: skip
+    """Pay with points.
+
+    It is refused rather than cut down where the points don't reach. The same `order_ref` again answers 200.
+    """
+    redemption, created = await redemptions.redeem(
+        session, program_id=data.program_id, contact_id=contact_id, points=data.points, order_ref=data.order_ref,
+        place=data.place(), by=by, once=once, now=now,
+    )  # fmt: skip
+    return Response(redemption, status_code=201 if created else 200)
+
+
+@get("/contacts/{contact_id:uuid}/redemptions", scopes={"loyalty:read"})
+async def list_redemptions(
+    session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[RedemptionView]:
+    """List a contact's redemptions, newest first."""
+    before = paging.decode(cursor, UUID)
+    found = await redemptions.page(
+        session, program_id=program, contact_id=contact_id, before=before[0] if before else None, limit=limit + 1
+    )
+    return paging.page_of(found, limit=limit, key=lambda redemption: (redemption.id,))
+
+
+@get("/contacts/{contact_id:uuid}/redemptions/{redemption_id:uuid}", scopes={"loyalty:read"})
+async def get_redemption(session: Session, contact_id: FromPath[UUID], redemption_id: FromPath[UUID]) -> RedemptionView:
+    """Read a redemption."""
+    return await redemptions.get(session, contact_id=contact_id, redemption_id=redemption_id)
+
+
+@post("/contacts/{contact_id:uuid}/redemptions/{redemption_id:uuid}/reversal", scopes={"loyalty:redeem"})
+async def reverse_redemption(
+    session: Session, contact_id: FromPath[UUID], redemption_id: FromPath[UUID], data: NewReversal, by: str,
+    now: datetime, once: idempotency.Request | None,
+) -> Response[Returned]:  # fmt: skip
+    """Undo a redemption.
+
+    The points go back to their own lots with their own expiry; what has expired meanwhile stays expired.
+    """
+    returned, created = await redemptions.reverse(
+        session, contact_id=contact_id, redemption_id=redemption_id, reason=data.reason, by=by, once=once, now=now
+    )
+    return Response(returned, status_code=201 if created else 200)
+
+
+@get("/contacts/{contact_id:uuid}/points-transactions", scopes={"loyalty:read"})
+async def list_points_transactions(
+    session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[PointsTransaction]:
+    """List a contact's points transactions, newest first."""
+    return await _transactions(session, contact_id, program, cursor, limit)
+
+
+@get("/contacts/{contact_id:uuid}/points-transactions/{transaction_id:uuid}", scopes={"loyalty:read"})
+async def get_points_transaction(
+    session: Session, contact_id: FromPath[UUID], transaction_id: FromPath[UUID]
+) -> PointsTransactionDetail:
+    """Read a points transaction with its movements."""
+    return await transactions.get(session, contact_id=contact_id, transaction_id=transaction_id)
+
+
+async def _transactions(
+    session: Session, contact_id: UUID, program: UUID | None, cursor: str | None, limit: int, cause: str | None = None
+) -> Page[PointsTransaction]:
+    before = paging.decode(cursor, int)
+    found = await transactions.page(
+        session,
+        program_id=program,
+        contact_id=contact_id,
+        before=before[0] if before else None,
+        limit=limit + 1,
+        cause=cause,
+    )
+    return paging.page_of(found, limit=limit, key=lambda transaction: (transaction.seq,))
+
+
+handlers = [
+    get_loyalty, award_points, list_awards, award_points_batch, adjust_points, list_adjustments,
+    redeem_points, list_redemptions, get_redemption, reverse_redemption,
+    list_points_transactions, get_points_transaction,
+]  # fmt: skip

@@ -1,0 +1,333 @@
+"""`/v1/programs`: programs, their earning rules and tiers."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from functools import partial
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Response
+from litestar.params import FromPath
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from crm.api import paging
+from crm.api.etags import IfMatch, etag, version_of
+from crm.api.paging import Cursor, Limit, Page
+from crm.api.requests import decode
+from crm.api.routes import delete, get, patch, post, put
+from crm.api.schemas import Amount, Body, Currency, Line, Patch, Points, PositiveAmount, Reference, TimeZone
+from crm.db import idempotency, writes
+from crm.db.session import Session
+from crm.loyalty import programs, rules, tiers
+from crm.loyalty.programs import ProgramView
+from crm.loyalty.rules import EarningRule
+from crm.loyalty.tiers import TierPolicy, TierView
+
+
+class EarnOnBody(Body):
+    tax: bool = False
+    shipping: bool = False
+
+
+class NewProgram(Body):
+    """A loyalty scheme. The first one is the default."""
+
+    name: Line
+    currency: Currency
+    time_zone: TimeZone
+    default: bool | None = None
+    rounding: Literal["floor", "nearest", "ceil"] = "floor"
+    earn_on: EarnOnBody = EarnOnBody()
+
+
+class ProgramPatch(Patch):
+    """What can change; the currency can't: points were earned in it."""
+
+    name: Line | None = None
+    time_zone: TimeZone | None = None
+    default: Literal[True] | None = None
+    rounding: Literal["floor", "nearest", "ceil"] | None = None
+    earn_on: EarnOnBody | None = None
+
+    @model_validator(mode="after")
+    def _nothing_cleared(self) -> "ProgramPatch":
+        for name in self.model_fields_set:
+            if getattr(self, name) is None:
+                raise PydanticCustomError("required", f"{name} can't be cleared")
+        return self
+
+
+def _factor(value: Any) -> Any:
+    try:
+        number = Decimal(value) if isinstance(value, str) and len(value) <= 12 else None
+    except ArithmeticError:
+        number = None
+    if number is None or not number.is_finite() or not 0 <= number <= 1000:
+        raise PydanticCustomError("factor", 'must be a decimal in a string between "0" and "1000", such as "1.5"')
+    return f"{number:f}"
+
+
+Factor = Annotated[
+    str, BeforeValidator(_factor), WithJsonSchema({"type": "string", "pattern": r"^\d{1,4}(\.\d{1,6})?$"})
+]
+
+
+def _hour(value: str) -> str:
+    hour, _, minute = value.partition(":")
+    if int(hour) > 24 or int(minute) > 59 or (hour == "24" and minute != "00"):
+        raise PydanticCustomError("hour", "must be between 00:00 and 24:00")
+    return value
+
+
+Hour = Annotated[str, StringConstraints(pattern=r"^\d{2}:\d{2}$"), AfterValidator(_hour)]
+Values = Annotated[list[Reference], Field(max_length=500)]
+
+
+class FilterBody(Body):
+    """Which lines a rule looks at: any value within a list, all lists, exclusions win."""
+
+    skus: Values | None = None
+    categories: Values | None = None
+    labels: Values | None = None
+    exclude_skus: Values | None = None
+    exclude_categories: Values | None = None
+    exclude_labels: Values | None = None
+
+
+class WindowBody(Body):
+    """When a rule holds, in the program's time zone: days inclusive, hours from the first up to the second."""
+
+    first: date | None = Field(None, alias="from")
+    last: date | None = Field(None, alias="to")
+    weekdays: Annotated[list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]], Field(max_length=7)] | None = (
+        None
+    )
+    hours: Annotated[list[Hour], Field(min_length=2, max_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "WindowBody":
+        if self.first is not None and self.last is not None and self.last < self.first:
+            raise PydanticCustomError("window", "must end on or after the day it begins")
+        return self
+
+
+class NewEarningRule(Body):
+    """How purchases earn: `points` for each `per` of money, unit or visit, or a `factor` on what other rules give."""
+
+    name: Line
+    kind: Literal["per_amount", "per_unit", "per_visit", "multiplier"]
+    points: Annotated[int, Field(ge=0, le=1_000_000_000)] = 1
+    per: Amount = Decimal(1)
+    factor: Factor = "1"
+    filter: FilterBody | None = None
+    window: WindowBody | None = None
+    min_spend: PositiveAmount | None = None
+    code: Reference | None = None
+    max_points_per_purchase: Points | None = None
+    over_max: Literal["trim", "reject"] = "trim"
+    stackable: bool = True
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    applies_to: Literal["amount", "all"] = "amount"
+    status: Literal["active", "draft", "disabled"] = "active"
+
+
+EarningRulePatch = create_model(
+    "EarningRulePatch",
+    __base__=Patch,
+    __doc__="The fields to change; null goes back to the default.",
+    **{name: (field.annotation | None, None) for name, field in NewEarningRule.model_fields.items()},  # type: ignore[call-overload, operator]
+)
+
+
+class BenefitsBody(Body):
+    earn_factor: Factor = "1"
+
+
+class NewTier(Body):
+    """A rank that members reach at `threshold`."""
+
+    name: Line
+    threshold: Annotated[int, Field(ge=0, le=2**53 - 1)]
+    benefits: BenefitsBody = BenefitsBody()
+
+
+class TierPolicyBody(Body):
+    """What counts towards the tiers. Spending points never lowers a tier."""
+
+    basis: Literal["points", "spend", "visits"]
+    window: Literal["lifetime"] = "lifetime"
+    downgrade: Literal["never"] = "never"
+
+
+@post("/programs", scopes={"programs:write"})
+async def create_program(
+    session: Session, data: NewProgram, now: datetime, once: idempotency.Request | None
+) -> Response[ProgramView]:
+    """Create a program.
+
+    The first one becomes the default, which calls that name no program are about.
+    """
+    await idempotency.begin(session, request=once)
+    program = await programs.create(
+        session,
+        name=data.name,
+        currency=data.currency,
+        time_zone=data.time_zone,
+        default=data.default,
+        settings={"rounding": data.rounding, "earn_on": data.earn_on.model_dump()},
+        now=now,
+    )
+    await writes.write(session, idempotency.answer(once, contact_id=None, result=program, now=now))
+    return Response(program, headers=etag(program.version))
+
+
+@get("/programs", scopes={"programs:read"})
+async def list_programs(session: Session, cursor: Cursor = None, limit: Limit = 50) -> Page[ProgramView]:
+    """List the programs, newest first."""
+    before = paging.decode(cursor, UUID)
+    found = await programs.page(session, before=before[0] if before else None, limit=limit + 1)
+    return paging.page_of(found, limit=limit, key=lambda program: (program.id,))
+
+
+@get("/programs/{program_id:uuid}", scopes={"programs:read"})
+async def get_program(session: Session, program_id: FromPath[UUID]) -> Response[ProgramView]:
+    """Read a program."""
+    program = await programs.get(session, program_id=program_id)
+    return Response(program, headers=etag(program.version))
+
+
+@patch("/programs/{program_id:uuid}", scopes={"programs:write"}, problems=(412,))
+async def change_program(
+    session: Session, program_id: FromPath[UUID], data: ProgramPatch, now: datetime, if_match: IfMatch = None
+) -> Response[ProgramView]:
+    """Change a program, from now on: what was earned stays as it was."""
+    given = data.model_dump(exclude_unset=True)
+    changes: dict[str, Any] = {name: given[name] for name in ("name", "time_zone") if name in given}
+    changes["is_default"] = given.get("default")
+    changes["settings"] = {name: given[name] for name in ("rounding", "earn_on") if name in given}
+    program = await programs.change(
+        session, program_id=program_id, version=version_of(if_match), changes=changes, now=now
+    )
+    return Response(program, headers=etag(program.version))
+
+
+@post("/programs/{program_id:uuid}/earning-rules", scopes={"programs:write"})
+async def create_earning_rule(
+    session: Session, program_id: FromPath[UUID], data: NewEarningRule, now: datetime,
+    once: idempotency.Request | None,
+) -> EarningRule:  # fmt: skip
+    """Add an earning rule to a program."""
+    await idempotency.begin(session, request=once)
+    rule = await rules.create(session, program_id=program_id, definition=_definition(data), now=now)
+    await writes.write(session, idempotency.answer(once, contact_id=None, result=rule, now=now))
+    return rule
+
+
+@get("/programs/{program_id:uuid}/earning-rules", scopes={"programs:read"})
+async def list_earning_rules(
+    session: Session, program_id: FromPath[UUID], cursor: Cursor = None, limit: Limit = 50
+) -> Page[EarningRule]:
+    """List a program's earning rules, in rule order."""
+    after = paging.decode(cursor, UUID)
+    found = await rules.page(session, program_id=program_id, after=after[0] if after else None, limit=limit + 1)
+    return paging.page_of(found, limit=limit, key=lambda rule: (rule.id,))
+
+
+@get("/programs/{program_id:uuid}/earning-rules/{rule_id:uuid}", scopes={"programs:read"})
+async def get_earning_rule(session: Session, program_id: FromPath[UUID], rule_id: FromPath[UUID]) -> EarningRule:
+    """Read an earning rule."""
+    return await rules.get(session, program_id=program_id, rule_id=rule_id)
+
+
+@patch("/programs/{program_id:uuid}/earning-rules/{rule_id:uuid}", scopes={"programs:write"})
+async def change_earning_rule(
+    session: Session, program_id: FromPath[UUID], rule_id: FromPath[UUID], data: EarningRulePatch, now: datetime
+) -> EarningRule:
+    """Change an earning rule, as its next version; what it earned stays."""
+    changes = data.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return await rules.change(session, program_id=program_id, rule_id=rule_id, merge=partial(_merged, changes), now=now)
+
+
+@delete("/programs/{program_id:uuid}/earning-rules/{rule_id:uuid}", scopes={"programs:write"})
+async def delete_earning_rule(
+    session: Session, program_id: FromPath[UUID], rule_id: FromPath[UUID], now: datetime
+) -> None:
+    """End an earning rule; what it earned stays."""
+    await rules.delete(session, program_id=program_id, rule_id=rule_id, now=now)
+
+
+@post("/programs/{program_id:uuid}/tiers", scopes={"programs:write"})
+async def create_tier(
+    session: Session, program_id: FromPath[UUID], data: NewTier, now: datetime, once: idempotency.Request | None
+) -> TierView:
+    """Add a tier to a program."""
+    await idempotency.begin(session, request=once)
+    await programs.touch(session, program_id=program_id, now=now)
+    tier = await tiers.create(
+        session,
+        program_id=program_id,
+        name=data.name,
+        threshold=data.threshold,
+        benefits=data.benefits.model_dump(),
+        now=now,
+    )
+    await writes.write(session, idempotency.answer(once, contact_id=None, result=tier, now=now))
+    return tier
+
+
+@get("/programs/{program_id:uuid}/tiers", scopes={"programs:read"})
+async def list_tiers(
+    session: Session, program_id: FromPath[UUID], cursor: Cursor = None, limit: Limit = 50
+) -> Page[TierView]:
+    """List a program's tiers, lowest first."""
+    above = paging.decode(cursor, int)
+    found = await tiers.page(session, program_id=program_id, above=above[0] if above else None, limit=limit + 1)
+    return paging.page_of(found, limit=limit, key=lambda tier: (tier.threshold,))
+
+
+@get("/programs/{program_id:uuid}/tiers/{tier_id:uuid}", scopes={"programs:read"})
+async def get_tier(session: Session, program_id: FromPath[UUID], tier_id: FromPath[UUID]) -> TierView:
+    """Read a tier."""
+    return await tiers.get(session, program_id=program_id, tier_id=tier_id)
+
+
+@put("/programs/{program_id:uuid}/tier-policy", scopes={"programs:write"})
+async def set_tier_policy(
+    session: Session, program_id: FromPath[UUID], data: TierPolicyBody, now: datetime
+) -> TierPolicy:
+    """Decide what counts towards a program's tiers."""
+    return await programs.set_tier_policy(
+        session, program_id=program_id, policy=TierPolicy(data.basis, data.window, data.downgrade), now=now
+    )
+
+
+@get("/programs/{program_id:uuid}/tier-policy", scopes={"programs:read"})
+async def get_tier_policy(session: Session, program_id: FromPath[UUID]) -> TierPolicy:
+    """Read what counts towards a program's tiers."""
+    return await programs.tier_policy(session, program_id=program_id)
+
+
+def _merged(changes: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in (definition | changes).items() if value is not None}
+    return _definition(decode(NewEarningRule, msgspec.json.encode(kept)))
+
+
+def _definition(data: NewEarningRule) -> dict[str, Any]:
+    return data.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+handlers = [
+    create_program, list_programs, get_program, change_program,
+    create_earning_rule, list_earning_rules, get_earning_rule, change_earning_rule, delete_earning_rule,
+    create_tier, list_tiers, get_tier, set_tier_policy, get_tier_policy,
+]  # fmt: skip
