@@ -6,24 +6,47 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import ScalarRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 import crm
-from crm.api import auth, errors, health, keys, loyalty, programs, purchases, requests
+from crm.api import (
+    auth,
+    contacts,
+    docs,
+    errors,
+    health,
+    identities,
+    interactions,
+    keys,
+    loyalty,
+    programs,
+    purchases,
+    requests,
+)
 from crm.api.edge import Edge
 from crm.db.session import Database
 from crm.settings import Settings
 
-V1 = [*keys.handlers, *programs.handlers, *loyalty.handlers, *purchases.handlers]
+V1 = [
+    *keys.handlers,
+    *contacts.handlers,
+    *identities.handlers,
+    *interactions.handlers,
+    *programs.handlers,
+    *loyalty.handlers,
+    *purchases.handlers,
+]
 
 
-def create_app(database: Callable[[], AbstractAsyncContextManager[Database]]) -> tuple[Litestar, ASGIApp]:
+def create_app(
+    database: Callable[[], AbstractAsyncContextManager[Database]], *, region: str = "ID"
+) -> tuple[Litestar, ASGIApp]:
     """The Litestar application and, around it, what a server should call.
 
-    `database` opens the pool when the application starts and closes it when it stops.
+    `database` opens the pool when the application starts and closes it when it stops. `region` is the country of phone
+    numbers that are written without one.
     Raises RuntimeError for a route without declared scopes.
     """
     registry = CollectorRegistry()
@@ -38,7 +61,11 @@ def create_app(database: Callable[[], AbstractAsyncContextManager[Database]]) ->
             yield
 
     app = Litestar(
-        [Router("/v1", route_handlers=V1, guards=[requests.refuse_unknown_parameters]), *health.handlers],
+        [
+            Router("/v1", route_handlers=V1, before_request=requests.refuse_unknown_parameters),
+            *health.handlers,
+            *docs.handlers,
+        ],
         lifespan=[lifespan],
         guards=[auth.authorize],
         request_class=requests.ApiRequest,
@@ -49,18 +76,20 @@ def create_app(database: Callable[[], AbstractAsyncContextManager[Database]]) ->
             "now": Provide(requests.provide_now),
             "by": Provide(requests.provide_by),
             "once": Provide(requests.provide_idempotency),
+            "region": Provide(identities.provide_region),
         },
         openapi_config=OpenAPIConfig(
             title="Setia",
             version=crm.__version__,
             description="Contacts, one timeline across every channel, and a points ledger.",
             path="/schema",
-            render_plugins=[ScalarRenderPlugin()],
+            render_plugins=[docs.Reference()],
             components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
             use_handler_docstrings=False,
         ),
     )
     app.state.registry = registry
+    app.state.region = region
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             if (
@@ -84,4 +113,4 @@ def app_factory() -> ASGIApp:
         finally:
             await pool.close()
 
-    return create_app(database)[1]
+    return create_app(database, region=settings.default_region)[1]

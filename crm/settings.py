@@ -42,7 +42,6 @@ class Settings(BaseSettings):
         default=8, ge=1, le=300, description="How long a stopping process may finish the requests it has begun."
     )
 
-    pool_size_min: int = Field(default=2, ge=0, le=500, description="Connections each API process keeps open.")
     pool_size_max: int = Field(default=10, ge=1, le=500, description="Connections each API process opens at most.")
     worker_pool_size_max: int = Field(default=4, ge=2, le=100, description="Connections the worker opens at most.")
 

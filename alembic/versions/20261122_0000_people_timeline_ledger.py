@@ -118,7 +118,10 @@ PEOPLE = (
         p_id uuid,
         p_limit integer
     ) RETURNS TABLE (id uuid, rank integer)
-    LANGUAGE sql STABLE ROWS 50 SET pg_trgm.word_similarity_threshold = 0.4 AS $$
+    LANGUAGE sql STABLE ROWS 50
+    SET pg_trgm.word_similarity_threshold = 0.4
+    SET max_parallel_workers_per_gather = 0 -- starting workers takes longer than the whole search
+    AS $$
         WITH named AS (
             SELECT c.id, c.name_folded LIKE p_pattern AS holds, word_similarity(p_name, c.name_folded) AS words,
                 similarity(p_name, c.name_folded) AS whole

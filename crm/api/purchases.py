@@ -1,8 +1,9 @@
 """Purchases of a contact."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from litestar import Response
@@ -10,13 +11,16 @@ from litestar.params import FromPath
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from crm.api import paging
+from crm.api import batches, paging
+from crm.api.batches import BatchResult
 from crm.api.loyalty import PlaceBody, ProgramId
 from crm.api.paging import Cursor, Limit, Page
-from crm.api.routes import get, post
-from crm.api.schemas import Amount, Body, Currency, Instant, Line, Reference
-from crm.db import idempotency
+from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
+from crm.api.schemas import Amount, Body, Code, Currency, Instant, Line, Reference
+from crm.db import idempotency, writes
 from crm.db.session import Session
+from crm.errors import CrmError
+from crm.interactions.people import Sender
 from crm.loyalty import basket, purchases
 from crm.loyalty.purchases import Bought, PurchaseView, Recorded
 
@@ -67,8 +71,8 @@ class PurchaseFields(PlaceBody):
                 raise PydanticCustomError("discount_line", "a discount names a line that is not there")
         return self
 
-    def bought(self, contact_id: UUID) -> Bought:
-        """The purchase, as this contact's."""
+    def bought(self, who: UUID | Sender, data: Mapping[str, Any] | None = None) -> Bought:
+        """The purchase, as theirs."""
         purchase = basket.Purchase(
             order_ref=self.order_ref,
             occurred_at=self.occurred_at,
@@ -87,13 +91,100 @@ class PurchaseFields(PlaceBody):
             payments=tuple(basket.Payment(payment.tender, payment.amount) for payment in self.payments),
             code=self.code,
         )  # fmt: skip
-        return Bought(contact_id, purchase, place=self.place())
+        return Bought(who, purchase, data=data or {}, place=self.place())
+
+
+class IdentityRef(Body):
+    """Who it was, by an address of theirs."""
+
+    kind: Code
+    value: Reference
+    account: Reference | None = None
+
+    def sender(self, region: str) -> Sender:
+        """Whoever is behind it. Raises InvalidIdentity."""
+        return Sender.of(kind=self.kind, value=self.value, account=self.account, region=region)
 
 
 class NewPurchase(PurchaseFields):
     """A purchase: lines, or from a till that knows no more, a total."""
 
     program_id: UUID | None = None
+
+
+class NewPurchaseBy(NewPurchase):
+    """A purchase of whoever is behind an identity, such as a card or a phone number at the till."""
+
+    identity: IdentityRef
+
+
+class PurchaseOf(PurchaseFields):
+    """A purchase within a batch: of a contact, or of whoever is behind an identity."""
+
+    contact_id: UUID | None = None
+    identity: IdentityRef | None = None
+
+    @model_validator(mode="after")
+    def _contact_or_identity(self) -> "PurchaseOf":
+        if (self.contact_id is None) == (self.identity is None):
+            raise PydanticCustomError("contact_or_identity", "send either contact_id or identity")
+        return self
+
+
+class PurchaseBatch(Body):
+    """Up to 500 purchases in one program, judged in the order given."""
+
+    program_id: UUID | None = None
+    items: Annotated[list[PurchaseOf], Field(min_length=1, max_length=500)]
+
+
+@post("/purchases", scopes={"loyalty:award"})
+async def record_purchase_by_identity(
+    session: Session, data: NewPurchaseBy, region: str, by: str, now: datetime, once: idempotency.Request | None
+) -> Response[Recorded]:
+    """Record a purchase by a card, a phone number or another identity.
+
+    Whoever is not known yet becomes a contact.
+    """
+    recorded, created = await purchases.record(
+        session, program_id=data.program_id, bought=data.bought(data.identity.sender(region)), by=by, once=once, now=now
+    )
+    return Response(recorded, status_code=201 if created else 200)
+
+
+@post("/purchases/batch", scopes={"loyalty:award"}, status_code=200, body_max=BATCH_BODY_MAX)
+async def record_purchases_batch(
+    session: Session, data: PurchaseBatch, region: str, by: str, now: datetime, request: AnyRequest,
+    once: idempotency.Request | None,
+) -> BatchResult[Recorded]:  # fmt: skip
+    """Record many purchases.
+
+    The refused are left out and say why; all others are recorded together, each on the balance that the one before it
+    left. Orders recorded before answer 200.
+    """
+    bought: list[Bought | CrmError] = []
+    for item in data.items:
+        try:
+            bought.append(item.bought(item.contact_id or item.identity.sender(region)))  # type: ignore[union-attr]
+        except CrmError as refusal:
+            bought.append(refusal)
+    recorded = iter(
+        await purchases.record_all(
+            session,
+            program_id=data.program_id,
+            bought=[item for item in bought if isinstance(item, Bought)],
+            by=by,
+            once=once,
+            now=now,
+        )
+    )
+    results = [next(recorded) if isinstance(item, Bought) else item for item in bought]
+    answer = batches.answer(
+        [(200, result) if isinstance(result, CrmError) else (201 if result[1] else 200, result[0]) for result in results],
+        request,
+    )
+    await writes.write(session, idempotency.answer(once, contact_id=None, result=answer, now=now, status=200))
+    return answer
 
 
 @post("/contacts/{contact_id:uuid}/purchases", scopes={"loyalty:award"})
@@ -132,4 +223,4 @@ async def get_purchase(
     return await purchases.get(session, program_id=program, contact_id=contact_id, order_ref=order_ref)
 
 
-handlers = [record_purchase, list_purchases, get_purchase]
+handlers = [record_purchase_by_identity, record_purchases_batch, record_purchase, list_purchases, get_purchase]

@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 import jiter
 from litestar import Request
-from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 from pydantic import ValidationError
@@ -50,16 +49,14 @@ def decode(model: type[B], raw: bytes) -> B:
         ) from error
 
 
-async def refuse_unknown_parameters(
-    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
-) -> None:
-    """A guard: a parameter that nobody reads would be a filter that silently does nothing. Raises Invalid."""
-    if "\x00" in connection.scope["path"]:
+async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
+    """What runs before a handler: a parameter nobody reads is a filter that silently does nothing. Raises Invalid."""
+    if "\x00" in request.scope["path"]:
         raise NotFound("No path contains the NUL character.")
-    if not connection.scope["query_string"]:
+    if not request.scope["query_string"]:
         return
-    given = connection.query_params
-    known = _parameters(handler)
+    given = request.query_params
+    known = _parameters(request.route_handler)
     errors = [
         *(FieldError(f"query/{name}", "unknown_parameter", "is not known here") for name in given if name not in known),
         *(

@@ -18,7 +18,7 @@ from crm.api.errors import PROBLEM_JSON
 
 BODY_MAX = 1_000_000
 BATCH_BODY_MAX = 5_000_000
-DEPENDENCIES = frozenset({"session", "now", "by", "once"})
+DEPENDENCIES = frozenset({"session", "now", "by", "once", "region"})
 """What a handler asks for by the name of its argument; see crm.app."""
 
 

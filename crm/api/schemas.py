@@ -56,7 +56,7 @@ def _clean_json(value: Any) -> Any:
         return {_clean(key): _clean_json(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_clean_json(item) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > POINTS_MAX:
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) > POINTS_MAX:
         raise PydanticCustomError(
             "number_out_of_range", "numbers must lie within ±(2^53 - 1); send larger ones as text"
         )

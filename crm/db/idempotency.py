@@ -53,7 +53,7 @@ class Request:
 
     @classmethod
     def of(cls, *, principal: str, method: str, path: str, key: str, body: bytes) -> "Request":
-        scoped = hashlib.sha256("\n".join((principal, method, path, key)).encode()).digest()
+        scoped = hashlib.sha256(f"{principal}\n{method}\n{path}\n{key}".encode()).digest()
         return cls(scoped, hashlib.sha256(body).digest())
 
     def replay(self, *, content_hash: bytes, status: int, body: bytes) -> None:

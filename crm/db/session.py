@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Query: TypeAlias = str | ClauseElement
 Driver: TypeAlias = "asyncpg.Connection[Record] | PoolConnectionProxy[Record]"
 
-_DIALECT = PGDialect_asyncpg()
+_DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 _SERVER_SETTINGS = {
     "application_name": "setia",
     "timezone": "UTC",
@@ -36,7 +36,7 @@ class CommitFailed(Exception):
     """COMMIT rolled back: an error inside the transaction was swallowed on the way to the edge."""
 
 
-class Connection(asyncpg.Connection[Record] if TYPE_CHECKING else asyncpg.Connection):
+class Connection(asyncpg.Connection):
     """A connection that is handed back without a reset round trip: no session state is ever set on it."""
 
     def get_reset_query(self) -> str:
@@ -99,10 +99,10 @@ class Database:
 
     @classmethod
     async def connect(cls, dsn: str, *, size_max: int = 10) -> Self:
-        """Open the pool; further connections are made on demand, up to `size_max`."""
+        """Make the pool; connections are opened on demand, up to `size_max`, so that it can wait for its database."""
         pool = await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            min_size=0,
             max_size=size_max,
             connection_class=Connection,
             init=prepare,

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 
 from crm.db.session import Session
 
-_DIALECT = postgresql.dialect()
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)

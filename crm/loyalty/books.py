@@ -185,8 +185,9 @@ class Book:
 
     def ensure_room(self, points: int) -> None:
         """Raises PointsOutOfRange before anything is planned, so that a batch can leave the post out."""
-        if max(self.available, 0) + self.pending + self.held + points > POINTS_MAX:
-            raise PointsOutOfRange(f"A balance can hold at most {POINTS_MAX} points.")
+        most = max(self.available, 0) + self.pending + self.held + points
+        if most > POINTS_MAX or self.available + points < -POINTS_MAX:
+            raise PointsOutOfRange(f"A balance can hold at most {POINTS_MAX} points, and owe no more than that.")
 
     def credit(
         self,
@@ -198,8 +199,8 @@ class Book:
     ) -> Lot:
         """Issue points as a new lot of the current transaction; once available they fill a deficit first.
 
-        A lot that is already dead at `now` is accepted, and the next `settle` writes it off: it is never spendable, and fills no
-        deficit.
+        A lot that is already dead at `now` is accepted, and the next `settle` writes it off: it is never spendable and
+        fills no deficit.
         """
         transaction = self.transactions[-1]
         active = activates_at is None or activates_at <= self.now

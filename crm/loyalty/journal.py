@@ -239,10 +239,7 @@ async def read(session: Session, *, program_id: UUID | None, contact_id: UUID, n
         raise _no_program(program_id)
     if not row["contact_exists"]:
         raise ContactNotFound("No contact has this id.")
-    if row["contact_id"] is None:
-        book = Book(contact_id, row["program_id"], now)
-    else:
-        book = _book(row, now)
+    book = Book(contact_id, row["program_id"], now) if row["contact_id"] is None else _book(row, now)
     return Found(row["program_id"], row["program_version"], book)
 
 

@@ -52,7 +52,10 @@ class Award:
 async def award(
     session: Session, *, program_id: UUID | None, award: Award, by: str, once: idempotency.Request | None, now: datetime
 ) -> Posted:
-    """Give points by hand. Raises ContactNotFound, ProgramRequired, OccursTooLate, ExpiresTooEarly, PointsOutOfRange."""
+    """Give points by hand.
+
+    Raises ContactNotFound, ProgramRequired, OccursTooLate, ExpiresTooEarly, PointsOutOfRange.
+    """
     locked = await journal.lock(session, program_id=program_id, contact_ids=[award.contact_id], now=now, once=once)
     posted = _plan_award(locked, award, by)
     await journal.write_down(
@@ -115,7 +118,7 @@ async def adjust(
         session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once
     )
     book = locked.book(contact_id)
-    book.ensure_room(abs(points))
+    book.ensure_room(points)
     transaction = book.open(
         "adjust", cause="adjustment", points=points, occurred_at=now, by=by, reason=reason, note=note
     )

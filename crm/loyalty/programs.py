@@ -101,7 +101,7 @@ async def create(
 ) -> ProgramView:
     """Start a program. The first one is the default; a later one becomes it when it says so."""
     first = not await session.fetchval("SELECT EXISTS (SELECT 1 FROM programs)")
-    is_default = first if default is None else default
+    is_default = first or bool(default)
     if is_default:
         await session.execute("UPDATE programs SET is_default = false, version = version + 1 WHERE is_default")
     row = await session.fetchrow(
@@ -182,6 +182,14 @@ async def touch(session: Session, *, program_id: UUID, now: datetime) -> None:
         raise ProgramNotFound("No program has this id.")
 
 
+async def default_id(session: Session) -> UUID:
+    """The program that is meant where none is named. Raises ProgramRequired."""
+    found: UUID | None = await session.fetchval("SELECT id FROM programs WHERE is_default")
+    if found is None:
+        raise ProgramRequired("Make a program with POST /v1/programs, or name one.")
+    return found
+
+
 _loaded: dict[UUID, Program] = {}
 
 
@@ -195,8 +203,8 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
         SELECT p.id, p.version, p.name, p.currency, p.time_zone, p.settings, p.tier_policy,
             (SELECT jsonb_agg(jsonb_build_array(r.id, r.version, r.definition) ORDER BY r.id) FROM earning_rules r
              WHERE r.program_id = p.id AND r.deleted_at IS NULL) AS rules,
-            (SELECT jsonb_agg(jsonb_build_array(t.id, t.name, t.threshold, t.benefits) ORDER BY t.threshold) FROM tiers t
-             WHERE t.program_id = p.id) AS tiers
+            (SELECT jsonb_agg(jsonb_build_array(t.id, t.name, t.threshold, t.benefits) ORDER BY t.threshold)
+             FROM tiers t WHERE t.program_id = p.id) AS tiers
         FROM programs p WHERE p.id = $1
         """,
         program_id,

@@ -13,12 +13,14 @@ from asyncpg import Record
 from sqlalchemy import BigInteger, Column, LargeBinary, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm.contacts.identities import IdentityAmbiguous
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert
 from crm.errors import CrmError, NotFound
-from crm.interactions import timeline
+from crm.interactions import people, timeline
+from crm.interactions.people import Sender
 from crm.loyalty import balances, earning, journal
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.basket import Purchase
@@ -104,9 +106,12 @@ class PurchaseView:
 
 @dataclass(frozen=True, slots=True)
 class Bought:
-    """A contact's purchase; `data` are further facts to keep with it, `place` says where (`store`, `till`)."""
+    """Somebody's purchase: a contact's, or of whoever is behind an address, made a contact if nobody has it.
 
-    contact_id: UUID
+    `data` are further facts to keep with it, `place` says where (`store`, `till`).
+    """
+
+    who: UUID | Sender
     purchase: Purchase
     data: Mapping[str, Any] = field(default_factory=dict)
     place: Mapping[str, str] = field(default_factory=dict)
@@ -141,7 +146,7 @@ async def record_all(
     now: datetime,
     once: idempotency.Request | None = None,
 ) -> list[tuple[Recorded, bool] | CrmError]:
-    """Record many purchases, in the order given, in one statement; refusals stand at their purchase's place."""  # fmt: skip
+    """Record many purchases, in the order given, in one statement; refusals stand at their purchase's place."""
     return await _record(session, program_id=program_id, bought=bought, by=by, once=once, now=now, keep_answers=False)
 
 
@@ -180,25 +185,31 @@ async def _record(
     session: Session, *, program_id: UUID | None, bought: Sequence[Bought], by: str,
     once: idempotency.Request | None, now: datetime, keep_answers: bool = True,
 ) -> list[tuple[Recorded, bool] | CrmError]:  # fmt: skip
+    buyers = await _buyers(session, bought, by, now)
+    known = [(buyer, item) for buyer, item in zip(buyers, bought, strict=True) if isinstance(buyer, UUID)]
     locked = await journal.lock(
         session,
         program_id=program_id,
-        contact_ids=[item.contact_id for item in bought],
+        contact_ids=[buyer for buyer, _ in known],
         now=now,
-        order_refs=[item.purchase.order_ref for item in bought],
+        order_refs=[item.purchase.order_ref for _, item in known],
         once=once,
     )
-    stored = await _stored(session, locked, bought)
+    stored = await _stored(session, locked, known)
     results: list[tuple[Recorded, bool] | CrmError] = []
     plan = _Plan(locked, by)
-    for item in bought:
+    for buyer, item in zip(buyers, bought, strict=True):
         try:
-            results.append(plan.add(item, stored.get((item.contact_id, item.purchase.order_ref))))
+            if isinstance(buyer, CrmError):
+                raise buyer
+            results.append(plan.add(buyer, item, stored.get((buyer, item.purchase.order_ref))))
         except CrmError as refusal:
             results.append(refusal)
     answer: Sequence[Insert] = ()
     if keep_answers and not isinstance(results[0], CrmError):
-        answer = idempotency.answer(once, contact_id=bought[0].contact_id, result=results[0][0], now=now)
+        recorded, created = results[0]
+        status = 201 if created else 200
+        answer = idempotency.answer(once, contact_id=known[0][0], result=recorded, now=now, status=status)
     await journal.write_down(
         session,
         locked,
@@ -212,18 +223,27 @@ async def _record(
     return results
 
 
+async def _buyers(session: Session, bought: Sequence[Bought], by: str, now: datetime) -> list[UUID | IdentityAmbiguous]:
+    """Whose each purchase is, in their order; addresses are looked up together."""
+    senders = [item.who for item in bought if isinstance(item.who, Sender)]
+    if not senders:
+        return [item.who for item in bought if isinstance(item.who, UUID)]
+    found = iter(await people.resolve_or_create_all(session, senders=senders, by=by, now=now))
+    return [next(found) if isinstance(item.who, Sender) else item.who for item in bought]
+
+
 async def _stored(
-    session: Session, locked: Locked, bought: Sequence[Bought]
+    session: Session, locked: Locked, known: Sequence[tuple[UUID, Bought]]
 ) -> dict[tuple[UUID, str], Mapping[str, Any]]:
     """Purchases that are recorded already, for orders that the directory gives to the same contact."""
-    known = [
-        (item.contact_id, item.purchase.order_ref)
-        for item in bought
-        if locked.orders.get(item.purchase.order_ref) == item.contact_id
+    keys = [
+        (buyer, item.purchase.order_ref)
+        for buyer, item in known
+        if locked.orders.get(item.purchase.order_ref) == buyer
     ]
-    if not known:
+    if not keys:
         return {}
-    rows = await session.fetch(_STORED, locked.program.id, *map(list, zip(*known, strict=True)))
+    rows = await session.fetch(_STORED, locked.program.id, *map(list, zip(*keys, strict=True)))
     return {(row["contact_id"], row["order_ref"]): dict(row) for row in rows}
 
 
@@ -238,12 +258,12 @@ class _Plan:
         self.claims: dict[str, UUID] = {}
         self._planned: dict[str, tuple[bytes, Recorded]] = {}
 
-    def add(self, item: Bought, stored: Mapping[str, Any] | None) -> tuple[Recorded, bool]:
+    def add(self, contact_id: UUID, item: Bought, stored: Mapping[str, Any] | None) -> tuple[Recorded, bool]:
         purchase, program = item.purchase, self.locked.program
         check_occurred(purchase.occurred_at, self.locked.now)
-        book = self.locked.book(item.contact_id)
+        book = self.locked.book(contact_id)
         owner = self.locked.orders.get(purchase.order_ref) or self.claims.get(purchase.order_ref)
-        if owner is not None and owner != item.contact_id:
+        if owner is not None and owner != contact_id:
             raise OrderRefReused("This order belongs to another contact.")
         content = msgspec.to_builtins(purchase)
         request_hash = hashlib.sha256(msgspec.json.encode(content)).digest()
@@ -274,14 +294,14 @@ class _Plan:
 
         total = _total(purchase)
         self.rows.append((
-            item.contact_id, program.id, purchase.order_ref, recorded.transaction_id, purchase.occurred_at,
+            contact_id, program.id, purchase.order_ref, recorded.transaction_id, purchase.occurred_at,
             self.locked.now, purchase.currency, total, earned.basis, earned.points, request_hash,
             {**content, "data": item.data, **item.place} if item.data or item.place else content, rules,
             earned.exact_by_line,
         ))  # fmt: skip
         self.entries.append(
             timeline.entry(
-                item.contact_id, id=recorded.transaction_id, channel="shop", kind="purchase",
+                contact_id, id=recorded.transaction_id, channel="shop", kind="purchase",
                 occurred_at=purchase.occurred_at, recorded_at=self.locked.now, by=self.by,
                 data={
                     "program_id": program.id, "order_ref": purchase.order_ref, "total": total,
@@ -291,7 +311,7 @@ class _Plan:
             )
         )  # fmt: skip
         if owner is None:
-            self.claims[purchase.order_ref] = item.contact_id
+            self.claims[purchase.order_ref] = contact_id
         self._planned[purchase.order_ref] = (request_hash, recorded)
         return recorded, True
 

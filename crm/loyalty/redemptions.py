@@ -101,6 +101,8 @@ async def redeem(
     if order_ref in locked.orders:
         known = await _redemption_of_order(session, locked, contact_id, order_ref, points)
         if known is not None:
+            answer = idempotency.answer(once, contact_id=contact_id, result=known, now=now, status=200)
+            await journal.write_down(session, locked, facts=answer)
             return known, False
     await journal.know_enough_lots(session, book=book, points=points, except_order=order_ref)
     transaction = book.open(
@@ -144,8 +146,12 @@ async def reverse(
     if subject is None or subject.cause != "redemption":
         raise RedemptionNotFound("This contact has no redemption with this id.")
     if subject.reversed:
-        return await _stored_reversal(session, locked, contact_id, redemption_id), False
+        stored = await _stored_reversal(session, locked, contact_id, redemption_id)
+        answer = idempotency.answer(once, contact_id=contact_id, result=stored, now=now, status=200)
+        await journal.write_down(session, locked, facts=answer)
+        return stored, False
     book = locked.book(contact_id)
+    book.ensure_room(-subject.points)
     transaction = book.open(
         "reverse", cause="reversal", points=-subject.points, occurred_at=now, by=by, reason=reason,
         order_ref=subject.order_ref, reverses=redemption_id,
@@ -213,7 +219,6 @@ async def _redemption_of_order(
         return None
     if row["points"] != points:
         raise OrderRefReused(f"{row['points']} points were redeemed for this order; reverse that first.")
-    await journal.write_down(session, locked)
     return Redemption(row["id"], row["points"], row["status"], balances.balance(locked.book(contact_id)))
 
 
@@ -227,7 +232,6 @@ async def _stored_reversal(session: Session, locked: Locked, contact_id: UUID, r
         contact_id, redemption_id,
     )  # fmt: skip
     assert row is not None
-    await journal.write_down(session, locked)
     book = locked.book(contact_id)
     return Returned(
         row["id"], row["points"], row["points"], row["expired"],

@@ -1,6 +1,6 @@
 """Earning rules as they are kept: each change makes a new version, which the ledger remembers with what it earned."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -31,6 +31,11 @@ earning_rules = Table(
     Column("deleted_at", Instant),
 )
 
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "status": "active", "points": 1, "per": "1", "factor": "1", "filter": None, "window": None, "min_spend": None,
+    "code": None, "max_points_per_purchase": None, "over_max": "trim", "stackable": True, "priority": 0,
+    "applies_to": "amount",
+}  # fmt: skip
 _COLUMNS: Final = "id, program_id, version, definition, created_at, updated_at"
 
 
@@ -73,7 +78,8 @@ async def create(session: Session, *, program_id: UUID, definition: dict[str, An
         INSERT INTO earning_rules (program_id, id, version, name, kind, status, definition, created_at, updated_at)
         VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $7) RETURNING {_COLUMNS}
         """,
-        program_id, uuid7(), definition["name"], definition["kind"], definition["status"], definition, now,
+        program_id, uuid7(), definition["name"], definition["kind"], definition.get("status", "active"),
+        definition, now,
     )  # fmt: skip
     return _view(row)
 
@@ -99,7 +105,8 @@ async def change(
         SET version = version + 1, name = $3, kind = $4, status = $5, definition = $6, updated_at = $7
         WHERE program_id = $1 AND id = $2 RETURNING {_COLUMNS}
         """,
-        program_id, rule_id, definition["name"], definition["kind"], definition["status"], definition, now,
+        program_id, rule_id, definition["name"], definition["kind"], definition.get("status", "active"),
+        definition, now,
     )  # fmt: skip
     return _view(row)
 
@@ -143,8 +150,8 @@ async def _row(session: Session, program_id: UUID, rule_id: UUID) -> Record:
 
 def _view(row: Record | None) -> EarningRule:
     assert row is not None, "the statement returns what it wrote"
-    optional = dict.fromkeys(("filter", "window", "min_spend", "code", "max_points_per_purchase"))
     return EarningRule(
         id=row["id"], program_id=row["program_id"], version=row["version"], created_at=row["created_at"],
-        updated_at=row["updated_at"], **(optional | row["definition"]),
+        updated_at=row["updated_at"],
+        **(_DEFAULTS | row["definition"]),
     )  # fmt: skip

@@ -1,0 +1,233 @@
+"""`/v1/contacts`: who the customers are."""
+
+import re
+from datetime import date, datetime
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Response
+from litestar.params import FromPath, QueryParameter
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, StringConstraints
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema, to_json
+
+from crm.api import batches, paging
+from crm.api.batches import BatchResult
+from crm.api.etags import IfMatch, etag, version_of
+from crm.api.identities import IdentityBody, tail
+from crm.api.paging import Cursor, Limit, Page
+from crm.api.requests import decode
+from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, delete, get, patch, post, put
+from crm.api.schemas import Body, Line, Patch
+from crm.contacts import attributes, contacts, drafts, identities, search, tags
+from crm.contacts.contacts import Contact
+from crm.contacts.drafts import Draft, NewIdentity
+from crm.db import idempotency, writes
+from crm.db.session import Session
+from crm.errors import CrmError, Invalid
+from crm.interactions import people
+
+BATCH_MAX = 500
+_Rank = Annotated[int, msgspec.Meta(ge=0, le=search.RANK_MAX)]
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
+
+
+def _day(value: Any) -> Any:
+    if value is not None and not (isinstance(value, str) and _DAY.match(value)):
+        raise PydanticCustomError("date", 'must be a date, such as "1990-03-10"')
+    try:
+        return value and date.fromisoformat(value)
+    except ValueError as error:
+        raise PydanticCustomError("date", "there is no such day") from error
+
+
+Day = Annotated[date | None, BeforeValidator(_day)]
+Locale = Annotated[str, StringConstraints(max_length=35)]
+Zone = Annotated[str, StringConstraints(max_length=64)]
+Tags = Annotated[list[Annotated[str, StringConstraints(max_length=200)]], Field(max_length=tags.COUNT_MAX)]
+AttributeValues = Annotated[
+    dict[str, str | bool | int | float | list[str] | None], Field(max_length=attributes.COUNT_MAX)
+]
+
+
+class NewContact(Body):
+    """A person."""
+
+    name: Line
+    given_name: Line | None = None
+    family_name: Line | None = None
+    locale: Locale | None = None
+    time_zone: Zone | None = None
+    birth_on: Day = None
+    identities: Annotated[list[IdentityBody], Field(max_length=identities.COUNT_MAX, default_factory=list)]
+    tags: Annotated[Tags, Field(default_factory=list)]
+    attributes: Annotated[AttributeValues, Field(default_factory=dict)]
+
+    def draft(self) -> Draft:
+        """What is asked for."""
+        return Draft(
+            name=self.name, given_name=self.given_name, family_name=self.family_name, locale=self.locale,
+            time_zone=self.time_zone, birth_on=self.birth_on, tags=self.tags, attributes=self.attributes,
+            identities=[
+                NewIdentity(kind=i.kind, value=i.value, account=i.account, verified=i.verified) for i in self.identities
+            ],
+        )  # fmt: skip
+
+
+class ContactPatch(Patch):
+    """What can change here; `attributes` are merged name by name, `tags` are replaced."""
+
+    name: Line | None = None
+    given_name: Line | None = None
+    family_name: Line | None = None
+    locale: Locale | None = None
+    time_zone: Zone | None = None
+    birth_on: Day = None
+    tags: Tags | None = None
+    attributes: AttributeValues | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """What is given, null included."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class Judged:
+    """Items of a batch that are checked one by one: one that is not valid becomes the Invalid that says why."""
+
+    def __get_pydantic_core_schema__(self, source: type[Body], handler: GetCoreSchemaHandler) -> CoreSchema:
+        def judge(value: Any) -> Body | CrmError:
+            try:
+                return decode(source, to_json(value))
+            except Invalid as error:
+                return error
+
+        return core_schema.no_info_plain_validator_function(judge, json_schema_input_schema=handler(source))
+
+
+class ContactBatch(Body):
+    """Up to 500 contacts."""
+
+    items: Annotated[list[Annotated[NewContact, Judged()]], Field(min_length=1, max_length=BATCH_MAX)]
+
+
+@post("/contacts", scopes={"contacts:write"})
+async def create_contact(
+    session: Session, data: NewContact, region: str, by: str, now: datetime, once: idempotency.Request | None
+) -> Response[Contact]:
+    """Create a contact.
+
+    An identity that belongs to somebody else is refused with that contact's id.
+    """
+    await idempotency.begin(session, request=once)
+    contact = await people.create(session, draft=data.draft(), region=region, by=by, once=once, now=now)
+    return Response(contact, headers=etag(contact.version) | {"Location": f"/v1/contacts/{contact.id}"})
+
+
+@post("/contacts/batch", scopes={"contacts:write"}, body_max=BATCH_BODY_MAX, status_code=200)
+async def create_contacts(
+    session: Session, data: ContactBatch, request: AnyRequest, region: str, by: str, now: datetime,
+    once: idempotency.Request | None,
+) -> BatchResult[Contact]:  # fmt: skip
+    """Create many contacts.
+
+    Each is answered as if it had been sent alone, in order: 201, 409 or 422. One that is refused stops none of the
+    others.
+    """
+    await idempotency.begin(session, request=once)
+    made = [_made(item, region, now) for item in data.items]
+    stored = iter(
+        await people.create_all(session, made=[item for item in made if isinstance(item, Contact)], by=by, now=now)
+    )
+    result = batches.answer([(201, next(stored) if isinstance(item, Contact) else item) for item in made], request)
+    await writes.write(session, idempotency.answer(once, contact_id=None, result=result, status=200, now=now))
+    return result
+
+
+@get("/contacts", scopes={"contacts:read"})
+async def list_contacts(
+    session: Session,
+    region: str,
+    q: Annotated[
+        str | None,
+        QueryParameter(
+            max_length=200,
+            description="Part of a name, roughly spelled, or an identity, or how one begins: the best first.",
+        ),
+    ] = None,
+    tag: Annotated[str | None, QueryParameter(max_length=200, description="Only contacts with this tag.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[Contact]:
+    """List contacts, newest first, or find them."""
+    if q is None or not q.strip():
+        before = paging.decode(cursor, UUID)
+        found = await search.page(session, tag=tag, before=before[0] if before else None, limit=limit + 1)
+        return paging.page_of(found, limit=limit, key=lambda contact: (contact.id,))
+    after = paging.decode(cursor, _Rank, UUID)
+    hits = await search.find(
+        session, q=q, tag=tag, after=(after[0], after[1]) if after else None, limit=limit + 1, region=region
+    )
+    page = paging.page_of(hits, limit=limit, key=lambda hit: (hit.rank, hit.contact.id))
+    return Page([hit.contact for hit in page.items], page.next_cursor)
+
+
+@get("/contacts/{contact_id:uuid}", scopes={"contacts:read"})
+async def get_contact(session: Session, contact_id: FromPath[ContactId]) -> Response[Contact]:
+    """Read a contact."""
+    contact = await contacts.get(session, contact_id=contact_id)
+    return Response(contact, headers=etag(contact.version))
+
+
+@patch("/contacts/{contact_id:uuid}", scopes={"contacts:write"}, problems=(412,))
+async def update_contact(
+    session: Session, contact_id: FromPath[ContactId], data: ContactPatch, by: str, now: datetime,
+    if_match: IfMatch = None,
+) -> Response[Contact]:  # fmt: skip
+    """Change a contact, by a JSON merge patch.
+
+    Identities have routes of their own.
+    """
+    contact = await people.update(
+        session, contact_id=contact_id, changes=data.changes(), version=version_of(if_match), by=by, now=now
+    )
+    return Response(contact, headers=etag(contact.version))
+
+
+@delete("/contacts/{contact_id:uuid}", scopes={"contacts:write"}, problems=(412,))
+async def delete_contact(session: Session, contact_id: FromPath[ContactId], if_match: IfMatch = None) -> None:
+    """Delete a contact with whom nothing has happened yet."""
+    await people.delete(session, contact_id=contact_id, version=version_of(if_match))
+
+
+@put("/contacts/{contact_id:uuid}/tags/{tag:path}", scopes={"contacts:write"})
+async def add_tag(
+    session: Session, request: AnyRequest, contact_id: FromPath[ContactId], tag: FromPath[PurePosixPath], by: str,
+    now: datetime,
+) -> Response[Contact]:  # fmt: skip
+    """Put a tag on a contact."""
+    contact = await people.add_tag(session, contact_id=contact_id, tag=tail(request, "/tags/"), by=by, now=now)
+    return Response(contact, headers=etag(contact.version))
+
+
+@delete("/contacts/{contact_id:uuid}/tags/{tag:path}", scopes={"contacts:write"})
+async def remove_tag(
+    session: Session, request: AnyRequest, contact_id: FromPath[ContactId], tag: FromPath[PurePosixPath], by: str,
+    now: datetime,
+) -> None:  # fmt: skip
+    """Take a tag off a contact, if it is there."""
+    await people.remove_tag(session, contact_id=contact_id, tag=tail(request, "/tags/"), by=by, now=now)
+
+
+def _made(item: NewContact | CrmError, region: str, now: datetime) -> Contact | CrmError:
+    if isinstance(item, CrmError):
+        return item
+    try:
+        return drafts.contact_of(item.draft(), region=region, now=now)
+    except Invalid as error:
+        return error
+
+
+handlers = [
+    create_contact, create_contacts, list_contacts, get_contact, update_contact, delete_contact, add_tag, remove_tag,
+]  # fmt: skip

@@ -1,0 +1,196 @@
+"""Contacts: who somebody is, in one piece."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from asyncpg import Record
+from sqlalchemy import BigInteger, Column, Date, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from crm.contacts import attributes, identities, tags
+from crm.contacts.attributes import Attribute
+from crm.contacts.identities import Identity
+from crm.db.session import Session
+from crm.db.tables import Instant, metadata
+from crm.db.writes import Insert, Update
+from crm.errors import NotFound, Stale
+
+contacts = Table(
+    "contacts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("given_name", Text),
+    Column("family_name", Text),
+    Column("locale", Text),
+    Column("time_zone", Text),
+    Column("birth_on", Date),
+    Column("attributes", JSONB, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+)
+
+_COLUMNS = (
+    "id", "name", "given_name", "family_name", "locale", "time_zone", "birth_on", "attributes", "version", "created_at",
+    "updated_at",
+)  # fmt: skip
+
+SELECTED = f"""
+    {", ".join(f"c.{name}" for name in _COLUMNS)},
+    (SELECT jsonb_agg(jsonb_build_array(i.kind, i.account, i.value, i.raw, i.verified)
+        ORDER BY i.created_at, i.position, i.kind, i.account, i.value)
+     FROM contact_identities i WHERE i.contact_id = c.id) AS identities,
+    (SELECT array_agg(t.tag ORDER BY t.tag) FROM contact_tags t WHERE t.contact_id = c.id) AS tags
+"""
+"""What `of_row` needs of a contact `c`."""
+
+
+class ContactNotFound(NotFound):
+    code = "contact_not_found"
+    title = "There is no such contact"
+
+
+class StaleContact(Stale):
+    title = "The contact has changed since you read it"
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A person: identities in the order they were given, tags sorted, `version` counting every change of any of it."""
+
+    id: UUID
+    name: str
+    given_name: str | None
+    family_name: str | None
+    locale: str | None
+    time_zone: str | None
+    birth_on: date | None
+    identities: list[Identity]
+    tags: list[str]
+    attributes: dict[str, Attribute]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def of_row(row: Record) -> Contact:
+    """The contact in a row of `SELECTED`."""
+    return Contact(
+        id=row["id"],
+        name=row["name"],
+        given_name=row["given_name"],
+        family_name=row["family_name"],
+        locale=row["locale"],
+        time_zone=row["time_zone"],
+        birth_on=row["birth_on"],
+        identities=[Identity(*parts) for parts in row["identities"] or ()],
+        tags=row["tags"] or [],
+        attributes=row["attributes"],
+        version=row["version"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+async def get(session: Session, *, contact_id: UUID) -> Contact:
+    """One contact. Raises ContactNotFound."""
+    row = await session.fetchrow(f"SELECT {SELECTED} FROM contacts c WHERE c.id = $1", contact_id)
+    if row is None:
+        raise _not_found()
+    return of_row(row)
+
+
+async def lock(session: Session, *, contact_id: UUID, version: int | None = None, deleting: bool = False) -> None:
+    """Keep everybody else from changing a contact until the end of the transaction; read it after this, not before.
+
+    Others may still point new rows at it, unless it is locked for `deleting`. Raises ContactNotFound, and StaleContact
+    where it is not at `version` any more.
+    """
+    strength = "UPDATE" if deleting else "NO KEY UPDATE"
+    present = await session.fetchval(f"SELECT version FROM contacts WHERE id = $1 FOR {strength}", contact_id)
+    if present is None:
+        raise _not_found()
+    if version is not None and version != present:
+        raise StaleContact("Read it again, and send the new ETag in If-Match.", version=present)
+
+
+def created(made: Sequence[Contact], *, now: datetime) -> list[Insert]:
+    """The parts of a write that store new contacts, whose identities were claimed before."""
+    return [
+        Insert(contacts, _COLUMNS, [tuple(getattr(contact, name) for name in _COLUMNS) for contact in made]),
+        identities.added(((contact.id, contact.identities) for contact in made), now=now),
+        tags.added(((contact.id, contact.tags) for contact in made), now=now),
+    ]
+
+
+async def save(session: Session, *, before: Contact, after: Contact, now: datetime) -> list[Insert | Update]:
+    """What has to be written to turn a locked contact into what it shall be; what has to go is gone already.
+
+    Raises IdentityTaken.
+    """
+    known = {identity.address: identity for identity in before.identities}
+    wanted = {identity.address: identity for identity in after.identities}
+    new = [identity for key, identity in wanted.items() if key not in known]
+    holders = await identities.claim(session, wanted=dict.fromkeys((identity.address for identity in new), before.id))
+    for identity in new:
+        if (holder := holders[identity.address]) != before.id:
+            raise identities.taken(identity, by=holder)
+    if gone := [key for key in known if key not in wanted]:
+        await identities.remove(session, contact_id=before.id, addresses=gone)
+    if removed := [tag for tag in before.tags if tag not in after.tags]:
+        await tags.remove(session, contact_id=before.id, tags=removed)
+    confirmed = [key for key, identity in wanted.items() if key in known and identity != known[key]]
+    return [
+        Update(contacts, _COLUMNS, [tuple(getattr(after, name) for name in _COLUMNS)], 1),
+        identities.added([(before.id, new)], now=now),
+        identities.confirmed(before.id, [wanted[key] for key in confirmed]),
+        tags.added([(before.id, [tag for tag in after.tags if tag not in before.tags])], now=now),
+    ]
+
+
+async def delete(session: Session, *, contact_id: UUID) -> None:
+    """Forget a contact that nothing points to, locked for that. Whether something does is the caller's to know."""
+    await session.execute(
+        """
+        WITH untagged AS (
+            DELETE FROM contact_tags WHERE contact_id = $1
+        ), unknown AS (
+            DELETE FROM contact_identities WHERE contact_id = $1 RETURNING value, kind, account
+        ), freed AS (
+            DELETE FROM identity_directory d USING unknown u
+            WHERE d.value = u.value AND d.kind = u.kind AND d.account = u.account
+        )
+        DELETE FROM contacts WHERE id = $1
+        """,
+        contact_id,
+    )
+
+
+def changes(before: Contact, after: Contact) -> dict[str, dict[str, Any]]:
+    """What differs, as `{"before": {…}, "after": {…}}`, both with the same fields.
+
+    Of attributes, tags and identities there is only what was lost, and what was gained.
+    """
+    old: dict[str, Any] = {}
+    new: dict[str, Any] = {}
+    for name in ("name", "given_name", "family_name", "locale", "time_zone", "birth_on"):
+        if getattr(before, name) != getattr(after, name):
+            old[name], new[name] = getattr(before, name), getattr(after, name)
+    for name in ("identities", "tags"):
+        was, is_now = getattr(before, name), getattr(after, name)
+        if was != is_now:
+            old[name] = [item for item in was if item not in is_now]
+            new[name] = [item for item in is_now if item not in was]
+    lost = attributes.unlike(before.attributes, after.attributes)
+    gained = attributes.unlike(after.attributes, before.attributes)
+    if lost or gained:
+        old["attributes"], new["attributes"] = lost, gained
+    return {"before": old, "after": new}
+
+
+def _not_found() -> ContactNotFound:
+    return ContactNotFound("No contact has this id.")

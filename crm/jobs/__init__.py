@@ -1,0 +1,29 @@
+"""What the worker runs, and when. A job is shallow: it opens a transaction and calls one domain function.
+
+A job may run more than once (a worker can die after its work and before it has said so), so it must not matter.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+from crm.jobs import housekeeping
+
+# Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
+Job = Callable[..., Awaitable[None]]
+# Awaited as `run(database, now=…)`.
+Run = Callable[..., Awaitable[None]]
+
+
+class Schedule(NamedTuple):
+    """A run at the times of a cron expression, in UTC: once, however many workers there are."""
+
+    cron: str
+    run: Run
+
+
+JOBS: Mapping[str, Job] = {}
+
+SCHEDULES: Mapping[str, Schedule] = {
+    "purge_idempotency_keys": Schedule("17 * * * *", housekeeping.purge_idempotency_keys),
+    "purge_queue_log": Schedule("23 3 * * *", housekeeping.purge_queue_log),
+}

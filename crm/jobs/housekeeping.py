@@ -1,0 +1,21 @@
+"""Forgetting what has been kept long enough."""
+
+from datetime import datetime, timedelta
+
+from crm.db import idempotency, queue
+from crm.db.session import Database
+
+IDEMPOTENCY_KEYS_KEPT = timedelta(hours=72)
+QUEUE_LOG_KEPT = timedelta(days=30)
+
+
+async def purge_idempotency_keys(database: Database, *, now: datetime) -> None:
+    """A retry later than this is a new request."""
+    async with database.begin() as session:
+        await idempotency.purge(session, older_than=now - IDEMPOTENCY_KEYS_KEPT)
+
+
+async def purge_queue_log(database: Database, *, now: datetime) -> None:
+    """The counts stay in the queue's statistics."""
+    async with database.begin() as session:
+        await queue.purge_log(session, older_than=now - QUEUE_LOG_KEPT)

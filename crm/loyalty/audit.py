@@ -1,0 +1,356 @@
+"""The audit: everything the ledger keeps, worked out again from its movements, by statements over whole tables.
+
+Each check finds values that are not what the movements say. Postgres sorts and spills to disk where a table is large,
+so memory stays bounded on both sides however long the ledger is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from crm.db.session import Session
+from crm.loyalty.books import BUCKETS
+
+FINDINGS_MAX: Final = 1_000
+"""How many findings of each check are looked for; whoever has more has enough to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A value that differs from what the movements say.
+
+    `contact_id` is None for a program as a whole, `program_id` for a row of the timeline without its transaction.
+    Of a chain only the first break in an account is a finding: those behind it follow from it.
+    """
+
+    program_id: UUID | None
+    contact_id: UUID | None
+    what: str
+    place: str | None
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The points of one program: `buckets` by movements, `open` (pending, available and held) by its accounts."""
+
+    program_id: UUID
+    name: str | None
+    accounts: int
+    movements: int
+    buckets: dict[str, int]
+    open: dict[str, int]
+
+    @property
+    def issued(self) -> int:
+        """Points that came into being: what has left the bucket that everything comes from."""
+        return -self.buckets["issued"]
+
+    @property
+    def gone(self) -> dict[str, int]:
+        """Points that members don't have any more."""
+        return {name: points for name, points in self.buckets.items() if name != "issued" and name not in self.open}
+
+
+@dataclass(slots=True)
+class Report:
+    """What the audit found; nothing is wrong where `findings` is empty. `complete` is false where there was more."""
+
+    findings: list[Finding] = field(default_factory=list)
+    totals: list[Totals] = field(default_factory=list)
+    complete: bool = True
+
+
+async def freeze(session: Session) -> None:
+    """Let this transaction see one moment, however long it reads and whoever writes meanwhile; its first statement."""
+    await session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    await session.execute("SET LOCAL statement_timeout = 0")
+    await session.execute("SET LOCAL work_mem = '64MB'")
+    # Nothing here is about few rows, whatever statistics of yesterday make the planner believe.
+    await session.execute("SET LOCAL enable_nestloop = off")
+
+
+async def verify(session: Session, *, watch: Callable[[str], None] = lambda _: None) -> Report:
+    """Check the whole ledger as the session's transaction sees it; `watch` hears which of `STEPS` comes next.
+
+    Needs a transaction that sees one moment throughout: see `freeze`.
+    """
+    report = Report()
+    for title, query in CHECKS.items():
+        watch(title)
+        rows = await session.fetch(f"{query} LIMIT {FINDINGS_MAX}")
+        report.findings += [Finding(*row) for row in rows]
+        report.complete = report.complete and len(rows) < FINDINGS_MAX
+    watch(SUMS)
+    report.totals = await _totals(session)
+    report.findings += [unbalanced for totals in report.totals if (unbalanced := _unbalanced(totals)) is not None]
+    return report
+
+
+async def _totals(session: Session) -> list[Totals]:
+    rows = await session.fetch(_TOTALS)
+    return [
+        Totals(
+            row["program_id"], row["name"], row["accounts"], row["movements"],
+            {bucket: int(row["buckets"].get(bucket, 0)) for bucket in BUCKETS},
+            {bucket: int(row[bucket]) for bucket in ("pending", "available", "held")},
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _unbalanced(totals: Totals) -> Finding | None:
+    """Whether points were made or lost: what was issued is with the members, or has gone a way that is written down."""
+    kept = sum(totals.open.values()) + sum(totals.gone.values())
+    if kept == totals.issued:
+        return None
+    return Finding(totals.program_id, None, "program.issued", None, str(totals.issued), str(kept))
+
+
+def _into(bucket: str) -> str:
+    """What a movement adds to a bucket."""
+    return f"(points * ((to_bucket = '{bucket}')::int - (from_bucket = '{bucket}')::int))"
+
+
+def _microseconds(column: str) -> str:
+    # A time that is none ('infinity') can only have been put there; it shall break the chain, not the audit.
+    return f"CASE WHEN isfinite({column}) THEN (extract(epoch FROM {column}) * 1000000)::bigint ELSE 0 END"
+
+
+def _first_break(expected: str, found: str) -> str:
+    """As an aggregate: `[seq, expected, found]` of an account's first row where the two differ."""
+    return f"min(ARRAY[seq, {expected}, {found}]) FILTER (WHERE {expected} <> {found})"
+
+
+# `lag` gives what a row follows from; numeric, because a forged number must not overflow the audit.
+_CHAIN: Final = f"""
+    WITH chained AS (
+        SELECT contact_id, program_id, digest, seq::numeric, available_after::numeric, pending_after::numeric,
+            held_after::numeric,
+            {_into("available")} AS available, {_into("pending")} AS pending, {_into("held")} AS held,
+            {_into("redeemed")} AS redeemed,
+            lag(seq, 1, 0::bigint) OVER account + 1::numeric AS seq_due,
+            lag(available_after, 1, 0::bigint) OVER account + {_into("available")}::numeric AS available_due,
+            lag(pending_after, 1, 0::bigint) OVER account + {_into("pending")}::numeric AS pending_due,
+            lag(held_after, 1, 0::bigint) OVER account + {_into("held")}::numeric AS held_due,
+            sha256(
+                lag(digest, 1, ''::bytea) OVER account || uuid_send(contact_id) || uuid_send(program_id)
+                || uuid_send(transaction_id) || uuid_send(lot_id)
+                || convert_to(from_bucket::text || '>' || to_bucket::text, 'UTF8')
+                || int8send(seq) || int8send(points)
+                || int8send(available_after) || int8send(pending_after) || int8send(held_after)
+                || int8send({_microseconds("occurred_at")}) || int8send({_microseconds("recorded_at")})
+            ) AS digest_due,
+            lead(seq) OVER account IS NULL AS is_last
+        FROM points_movements
+        WINDOW account AS (PARTITION BY contact_id, program_id ORDER BY seq)
+    ), moved AS (
+        SELECT contact_id, program_id, sum(available) AS available, sum(pending) AS pending, sum(held) AS held,
+            sum(redeemed) AS redeemed, max(seq) AS seq, string_agg(digest, '') FILTER (WHERE is_last) AS digest,
+            {_first_break("seq_due", "seq")} AS seq_break,
+            {_first_break("available_due", "available_after")} AS available_break,
+            {_first_break("pending_due", "pending_after")} AS pending_break,
+            {_first_break("held_due", "held_after")} AS held_break,
+            min(ARRAY[lpad(seq::text, 20), encode(digest_due, 'hex'), encode(digest, 'hex')])
+                FILTER (WHERE digest_due <> digest) AS digest_break
+        FROM chained GROUP BY contact_id, program_id
+    )
+    SELECT program_id, contact_id, v.*
+    FROM moved m FULL JOIN loyalty_accounts a USING (contact_id, program_id)
+    CROSS JOIN LATERAL (VALUES
+        ('account', NULL, 'an account', CASE WHEN a.seq IS NULL THEN 'none' END),
+        ('account.available', NULL, coalesce(m.available, 0)::text, a.available::text),
+        ('account.pending', NULL, coalesce(m.pending, 0)::text, a.pending::text),
+        ('account.held', NULL, coalesce(m.held, 0)::text, a.held::text),
+        ('account.lifetime_redeemed', NULL, coalesce(m.redeemed, 0)::text, a.lifetime_redeemed::text),
+        ('account.seq', NULL, coalesce(m.seq, 0)::text, a.seq::text),
+        ('account.digest', NULL, encode(coalesce(m.digest, ''), 'hex'), encode(a.digest, 'hex')),
+        ('movement.seq', 'seq ' || seq_break[1], seq_break[2]::text, seq_break[3]::text),
+        ('movement.available_after', 'seq ' || available_break[1], available_break[2]::text, available_break[3]::text),
+        ('movement.pending_after', 'seq ' || pending_break[1], pending_break[2]::text, pending_break[3]::text),
+        ('movement.held_after', 'seq ' || held_break[1], held_break[2]::text, held_break[3]::text),
+        ('movement.digest', 'seq ' || ltrim(digest_break[1]), digest_break[2], digest_break[3])
+    ) v (what, place, expected, found)
+    WHERE v.expected <> v.found
+"""
+
+# A lot's points are pending until it is active, then available; those of a deficit are below zero.
+_LOTS: Final = f"""
+    WITH moved AS (
+        SELECT contact_id, program_id, lot_id AS id,
+            sum(points) FILTER (WHERE from_bucket IN ('issued', 'transferred')) AS amount,
+            sum({_into("available")} + {_into("pending")}::numeric) AS remaining, sum({_into("held")}) AS held,
+            bool_or('available' IN (from_bucket, to_bucket)) AS active
+        FROM points_movements GROUP BY contact_id, program_id, lot_id
+    )
+    SELECT program_id, contact_id, v.what, 'lot ' || id, v.expected, v.found
+    FROM moved m FULL JOIN points_lots l USING (contact_id, program_id, id)
+    CROSS JOIN LATERAL (VALUES
+        ('lot', 'a lot', CASE WHEN l.kind IS NULL THEN 'none' END),
+        ('lot.movements', 'movements', CASE WHEN m.active IS NULL THEN 'none' END),
+        ('lot.amount', CASE l.kind WHEN 'regular' THEN m.amount ELSE 0 END::text, l.amount::text),
+        ('lot.remaining', m.remaining::text, l.remaining::text),
+        ('lot.held', m.held::text, l.held::text),
+        ('lot.active', m.active::text, l.active::text)
+    ) v (what, expected, found)
+    WHERE v.expected <> v.found
+"""
+
+# An account may look for due lots too early, where the lot it waited for was spent, but never too late.
+_OPEN_LOTS: Final = """
+    WITH open AS (
+        SELECT contact_id, program_id, sum(held) AS held,
+            coalesce(sum(remaining) FILTER (WHERE active), 0) AS available,
+            coalesce(sum(remaining) FILTER (WHERE NOT active), 0) AS pending,
+            coalesce(-sum(remaining) FILTER (WHERE kind = 'deficit'), 0) AS deficit,
+            min(CASE WHEN active THEN expires_at ELSE least(activates_at, expires_at) END)
+                FILTER (WHERE remaining > 0) AS due_at
+        FROM points_lots GROUP BY contact_id, program_id
+    )
+    SELECT a.program_id, a.contact_id, v.what, NULL, v.expected, v.found
+    FROM loyalty_accounts a LEFT JOIN open o USING (contact_id, program_id)
+    CROSS JOIN LATERAL (VALUES
+        ('lots.available', a.available::text, coalesce(o.available, 0)::text),
+        ('lots.pending', a.pending::text, coalesce(o.pending, 0)::text),
+        ('lots.held', a.held::text, coalesce(o.held, 0)::text),
+        ('account.deficit', coalesce(o.deficit, 0)::text, a.deficit::text),
+        ('account.next_due_at', 'by ' || o.due_at,
+            CASE WHEN o.due_at < coalesce(a.next_due_at, 'infinity') THEN coalesce(a.next_due_at::text, 'never') END)
+    ) v (what, expected, found)
+    WHERE v.expected <> v.found
+"""
+
+_TRANSACTIONS: Final = f"""
+    WITH moved AS (
+        SELECT contact_id, program_id, transaction_id AS id, min(seq) AS first_seq, max(seq) AS seq,
+            (max(ARRAY[seq, available_after]))[2] AS available_after,
+            min(occurred_at) AS occurred_at, min(recorded_at) AS recorded_at, count(*) AS movements,
+            sum({_into("available")} + {_into("pending")}::numeric + {_into("held")}) AS points,
+            coalesce(sum(points) FILTER (WHERE from_bucket = 'pending' AND to_bucket = 'available'), 0) AS activated
+        FROM points_movements GROUP BY contact_id, program_id, transaction_id
+    )
+    SELECT program_id, contact_id, v.what, 'transaction ' || id, v.expected, v.found
+    FROM moved m FULL JOIN points_transactions t USING (contact_id, program_id, id)
+    CROSS JOIN LATERAL (VALUES
+        ('transaction', 'a transaction', CASE WHEN t.kind IS NULL THEN 'none' END),
+        ('transaction.movements', (t.seq::numeric - t.first_seq + 1)::text, coalesce(m.movements, 0)::text),
+        ('transaction.first_seq', m.first_seq::text, t.first_seq::text),
+        ('transaction.seq', m.seq::text, t.seq::text),
+        ('transaction.available_after', m.available_after::text, t.available_after::text),
+        ('transaction.occurred_at', m.occurred_at::text, t.occurred_at::text),
+        ('transaction.recorded_at', m.recorded_at::text, t.recorded_at::text),
+        ('transaction.points', CASE
+            WHEN t.kind IN ('earn', 'redeem', 'adjust', 'expire', 'reverse') THEN m.points
+            WHEN t.kind = 'activate' THEN m.activated
+        END::text, t.points::text)
+    ) v (what, expected, found)
+    WHERE v.expected <> v.found
+"""
+
+_LIFETIME: Final = """
+    WITH earned AS (
+        SELECT contact_id, program_id, sum(points) AS points FROM points_transactions
+        WHERE kind = 'earn' GROUP BY contact_id, program_id
+    )
+    SELECT a.program_id, a.contact_id, 'account.lifetime_earned', NULL,
+        coalesce(e.points, 0)::text, a.lifetime_earned::text
+    FROM loyalty_accounts a LEFT JOIN earned e USING (contact_id, program_id)
+    WHERE a.lifetime_earned <> coalesce(e.points, 0)
+"""
+
+# Both ways: a row of the timeline without its transaction is what remains of a ledger whose end was cut off.
+_TIMELINE: Final = """
+    WITH told AS (
+        SELECT contact_id, id, kind = 'purchase' AS purchase FROM interactions
+        WHERE kind = 'purchase' OR channel = 'loyalty' AND kind LIKE 'points.%'
+    )
+    SELECT t.program_id, contact_id, v.what, 'transaction ' || id, v.expected, v.found
+    FROM points_transactions t FULL JOIN told i USING (contact_id, id)
+    CROSS JOIN LATERAL (VALUES
+        ('timeline', CASE t.cause WHEN 'purchase' THEN 'purchase' ELSE 'points.*' END,
+            CASE WHEN i.purchase IS NULL THEN 'none' WHEN i.purchase THEN 'purchase' ELSE 'points.*' END),
+        ('timeline.transaction', 'a transaction', CASE WHEN t.kind IS NULL AND NOT i.purchase THEN 'none' END)
+    ) v (what, expected, found)
+    WHERE v.expected <> v.found AND (t.kind IS NOT NULL OR v.what <> 'timeline')
+"""
+
+_PURCHASES: Final = """
+    SELECT coalesce(p.program_id, t.program_id), coalesce(p.contact_id, t.contact_id), v.what,
+        coalesce('order ' || p.order_ref, 'transaction ' || t.id), v.expected, v.found
+    FROM purchases p
+    FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'earn' AND cause = 'purchase') t
+        ON t.contact_id = p.contact_id AND t.id = p.transaction_id
+    LEFT JOIN order_directory d ON d.program_id = p.program_id AND d.order_ref = p.order_ref
+    CROSS JOIN LATERAL (VALUES
+        ('purchase', 'a purchase', CASE WHEN p.order_ref IS NULL THEN 'none' END),
+        ('purchase.transaction_id', p.transaction_id::text, CASE WHEN t.id IS NULL THEN 'none' END),
+        ('purchase.program_id', t.program_id::text, p.program_id::text),
+        ('purchase.order_ref', t.order_ref, p.order_ref),
+        ('purchase.points', coalesce(t.points, 0)::text, p.points::text),
+        ('order_directory.contact_id', p.contact_id::text, coalesce(d.contact_id::text, 'none'))
+    ) v (what, expected, found)
+    WHERE v.expected <> v.found
+"""
+
+_REDEMPTIONS: Final = """
+    SELECT coalesce(r.program_id, t.program_id), coalesce(r.contact_id, t.contact_id), v.what,
+        'redemption ' || coalesce(r.id, t.id), v.expected, v.found
+    FROM redemptions r
+    FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'redeem' AND cause = 'redemption') t
+        ON t.contact_id = r.contact_id AND t.id = r.id
+    LEFT JOIN (SELECT * FROM points_transactions WHERE kind = 'reverse') b
+        ON b.contact_id = r.contact_id AND b.reverses = r.id
+    LEFT JOIN order_directory d ON d.program_id = r.program_id AND d.order_ref = r.order_ref
+    CROSS JOIN LATERAL (VALUES
+        ('redemption', 'a redemption', CASE WHEN r.id IS NULL THEN 'none' END),
+        ('redemption.transaction', 'a transaction', CASE WHEN t.id IS NULL THEN 'none' END),
+        ('redemption.program_id', t.program_id::text, r.program_id::text),
+        ('redemption.order_ref', coalesce(t.order_ref, ''), coalesce(r.order_ref, '')),
+        ('redemption.points', (-t.points::numeric)::text, r.points::text),
+        ('redemption.status', CASE WHEN b.id IS NULL THEN 'redeemed' ELSE 'reversed' END, r.status),
+        ('redemption.reversal_id', coalesce(b.id::text, 'none'), coalesce(r.reversal_id::text, 'none')),
+        ('order_directory.contact_id', CASE WHEN r.order_ref IS NOT NULL THEN r.contact_id::text END,
+            coalesce(d.contact_id::text, 'none'))
+    ) v (what, expected, found)
+    WHERE v.expected <> v.found
+"""
+
+_TOTALS: Final = """
+    WITH flows AS (
+        SELECT program_id, from_bucket, to_bucket, sum(points) AS points, count(*) AS movements
+        FROM points_movements GROUP BY program_id, from_bucket, to_bucket
+    ), buckets AS (
+        SELECT program_id, jsonb_object_agg(bucket, points) AS buckets FROM (
+            SELECT program_id, bucket, sum(change) AS points
+            FROM flows CROSS JOIN LATERAL (VALUES (from_bucket, -points), (to_bucket, points)) c (bucket, change)
+            GROUP BY program_id, bucket
+        ) b GROUP BY program_id
+    ), counts AS (
+        SELECT program_id, sum(movements)::bigint AS movements FROM flows GROUP BY program_id
+    ), accounts AS (
+        SELECT program_id, count(*) AS accounts, sum(available) AS available, sum(pending) AS pending, sum(held) AS held
+        FROM loyalty_accounts GROUP BY program_id
+    )
+    SELECT program_id, p.name, coalesce(a.accounts, 0) AS accounts, coalesce(c.movements, 0) AS movements,
+        coalesce(b.buckets, '{}') AS buckets, coalesce(a.available, 0) AS available,
+        coalesce(a.pending, 0) AS pending, coalesce(a.held, 0) AS held
+    FROM buckets b FULL JOIN accounts a USING (program_id)
+    LEFT JOIN counts c USING (program_id) LEFT JOIN programs p ON p.id = program_id
+    ORDER BY program_id
+"""
+
+CHECKS: Final = {
+    "movements and balances": _CHAIN,
+    "lots": _LOTS,
+    "open lots": _OPEN_LOTS,
+    "transactions": _TRANSACTIONS,
+    "lifetime sums": _LIFETIME,
+    "timeline": _TIMELINE,
+    "purchases": _PURCHASES,
+    "redemptions": _REDEMPTIONS,
+}
+"""By title. Each selects findings, with nothing said where one of `expected` and `found` is NULL."""
+SUMS: Final = "sums of each program"
+STEPS: Final = (*CHECKS, SUMS)
