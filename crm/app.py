@@ -5,12 +5,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from litestar import Litestar, Router
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
-import crm
 from crm.api import (
     auth,
     contacts,
@@ -78,25 +75,13 @@ def create_app(
             "once": Provide(requests.provide_idempotency),
             "region": Provide(identities.provide_region),
         },
-        openapi_config=OpenAPIConfig(
-            title="Setia",
-            version=crm.__version__,
-            description="Contacts, one timeline across every channel, and a points ledger.",
-            path="/schema",
-            render_plugins=[docs.Reference()],
-            components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
-            use_handler_docstrings=False,
-        ),
+        openapi_config=None,  # the contract is crm.api.contract's
     )
     app.state.registry = registry
     app.state.region = region
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
-            if (
-                "scopes" not in handler.opt
-                and not route.path.startswith("/schema")
-                and "OPTIONS" not in handler.http_methods
-            ):
+            if "scopes" not in handler.opt and "OPTIONS" not in handler.http_methods:
                 raise RuntimeError(f"{route.path} declares no scopes")
     return app, Edge(app, registry)
 

@@ -175,7 +175,10 @@ class Authenticator:
         now = datetime.now(UTC)
         async with self._database.reading() as session:
             row = await session.fetchrow(
-                "SELECT id, name, scopes, expires_at, last_used_at FROM api_keys WHERE hash = $1 AND revoked_at IS NULL",
+                """
+                SELECT id, name, scopes, expires_at, last_used_at FROM api_keys
+                WHERE hash = $1 AND revoked_at IS NULL
+                """,
                 digest,
             )
             if row is None:

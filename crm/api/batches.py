@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import WithJsonSchema
 
 from crm.api.errors import problem_of, request_id_of, status_of
 from crm.api.routes import AnyRequest
 from crm.errors import CrmError
 
 T = TypeVar("T")
+_PROBLEM = WithJsonSchema({"anyOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "null"}]})
 
 
 @dataclass(slots=True)
@@ -17,7 +20,7 @@ class BatchItem(Generic[T]):
 
     status: int
     body: T | None = None
-    problem: dict[str, Any] | None = None
+    problem: Annotated[dict[str, Any] | None, _PROBLEM] = None
 
 
 @dataclass(slots=True)

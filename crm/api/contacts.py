@@ -21,12 +21,16 @@ from crm.api.requests import decode
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, delete, get, patch, post, put
 from crm.api.schemas import Body, Line, Patch
 from crm.contacts import attributes, contacts, drafts, identities, search, tags
-from crm.contacts.contacts import Contact
+from crm.contacts.addresses import InvalidIdentity
+from crm.contacts.contacts import Contact, ContactNotFound
 from crm.contacts.drafts import Draft, NewIdentity
+from crm.contacts.identities import IdentityTaken
+from crm.contacts.tags import InvalidTag
 from crm.db import idempotency, writes
 from crm.db.session import Session
 from crm.errors import CrmError, Invalid
 from crm.interactions import people
+from crm.interactions.people import HasHistory
 
 BATCH_MAX = 500
 _Rank = Annotated[int, msgspec.Meta(ge=0, le=search.RANK_MAX)]
@@ -111,7 +115,7 @@ class ContactBatch(Body):
     items: Annotated[list[Annotated[NewContact, Judged()]], Field(min_length=1, max_length=BATCH_MAX)]
 
 
-@post("/contacts", scopes={"contacts:write"})
+@post("/contacts", scopes={"contacts:write"}, problems=(IdentityTaken, InvalidIdentity), headers=("ETag", "Location"))
 async def create_contact(
     session: Session, data: NewContact, region: str, by: str, now: datetime, once: idempotency.Request | None
 ) -> Response[Contact]:
@@ -172,14 +176,14 @@ async def list_contacts(
     return Page([hit.contact for hit in page.items], page.next_cursor)
 
 
-@get("/contacts/{contact_id:uuid}", scopes={"contacts:read"})
+@get("/contacts/{contact_id:uuid}", scopes={"contacts:read"}, problems=(ContactNotFound,), headers=("ETag",))
 async def get_contact(session: Session, contact_id: FromPath[ContactId]) -> Response[Contact]:
     """Read a contact."""
     contact = await contacts.get(session, contact_id=contact_id)
     return Response(contact, headers=etag(contact.version))
 
 
-@patch("/contacts/{contact_id:uuid}", scopes={"contacts:write"}, problems=(412,))
+@patch("/contacts/{contact_id:uuid}", scopes={"contacts:write"}, problems=(ContactNotFound,), headers=("ETag",))
 async def update_contact(
     session: Session, contact_id: FromPath[ContactId], data: ContactPatch, by: str, now: datetime,
     if_match: IfMatch = None,
@@ -194,13 +198,18 @@ async def update_contact(
     return Response(contact, headers=etag(contact.version))
 
 
-@delete("/contacts/{contact_id:uuid}", scopes={"contacts:write"}, problems=(412,))
+@delete("/contacts/{contact_id:uuid}", scopes={"contacts:write"}, problems=(ContactNotFound, HasHistory))
 async def delete_contact(session: Session, contact_id: FromPath[ContactId], if_match: IfMatch = None) -> None:
     """Delete a contact with whom nothing has happened yet."""
     await people.delete(session, contact_id=contact_id, version=version_of(if_match))
 
 
-@put("/contacts/{contact_id:uuid}/tags/{tag:path}", scopes={"contacts:write"})
+@put(
+    "/contacts/{contact_id:uuid}/tags/{tag:path}",
+    scopes={"contacts:write"},
+    problems=(ContactNotFound, InvalidTag),
+    headers=("ETag",),
+)
 async def add_tag(
     session: Session, request: AnyRequest, contact_id: FromPath[ContactId], tag: FromPath[PurePosixPath], by: str,
     now: datetime,
@@ -210,7 +219,7 @@ async def add_tag(
     return Response(contact, headers=etag(contact.version))
 
 
-@delete("/contacts/{contact_id:uuid}/tags/{tag:path}", scopes={"contacts:write"})
+@delete("/contacts/{contact_id:uuid}/tags/{tag:path}", scopes={"contacts:write"}, problems=(ContactNotFound,))
 async def remove_tag(
     session: Session, request: AnyRequest, contact_id: FromPath[ContactId], tag: FromPath[PurePosixPath], by: str,
     now: datetime,

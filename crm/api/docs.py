@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Response
-from litestar.openapi.plugins import OpenAPIRenderPlugin
 
+from crm.api import contract
 from crm.api.auth import PUBLIC
 from crm.api.routes import AnyRequest, get
 
+DOCUMENT_PATH: Final = "/schema/openapi.json"
 SCRIPT_PATH: Final = "/schema/scalar.js"
 _DAY_SECONDS: Final = 86_400
 # The page's own policy, so that the browser refuses what the script might still ask another host for.
@@ -28,34 +29,41 @@ _OPTIONS: Final[dict[str, Any]] = {
 }
 
 
-class Reference(OpenAPIRenderPlugin):
-    """Scalar, from the package that carries its script."""
-
-    def __init__(self) -> None:
-        super().__init__(path="/")
-
-    def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
-        """The page."""
-        options = msgspec.json.encode(_OPTIONS).decode().replace("'", "&#39;")
-        return f"""<!doctype html>
+_PAGE: Final = f"""<!doctype html>
 <html lang="en">
 <head>
-<title>{openapi_schema["info"]["title"]}</title>
+<title>Setia</title>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <link rel="icon" href="data:,">
 </head>
 <body>
-<noscript>This page needs JavaScript; the document itself is at /schema/openapi.json.</noscript>
-<script id="api-reference" data-url="{self.get_openapi_json_route(request)}" data-configuration='{options}'></script>
+<noscript>This page needs JavaScript; the document itself is at {DOCUMENT_PATH}.</noscript>
+<script id="api-reference" data-url="{DOCUMENT_PATH}" data-configuration='{msgspec.json.encode(_OPTIONS).decode()}'>
+</script>
 <script src="{SCRIPT_PATH}"></script>
 </body>
 </html>
-""".encode()
+"""
 
 
-@get(SCRIPT_PATH, scopes=PUBLIC, media_type="text/javascript", include_in_schema=False, cache_control=None)
+@get("/schema", scopes=PUBLIC, media_type="text/html", documented=False)
+async def page() -> str:
+    """The reference, rendered by Scalar."""
+    return _PAGE
+
+
+@get(DOCUMENT_PATH, scopes=PUBLIC, documented=False, sync_to_thread=True)
+def document(request: AnyRequest) -> Response[bytes]:
+    """The OpenAPI document."""
+    state = request.app.state
+    if "contract" not in state:
+        state.contract = msgspec.json.encode(contract.document(request.app))
+    return Response(state.contract, media_type="application/json")
+
+
+@get(SCRIPT_PATH, scopes=PUBLIC, media_type="text/javascript", documented=False, cache_control=None)
 async def script() -> Response[bytes]:
     """The script of the reference page."""
     return Response(_script(), headers={"Cache-Control": f"public, max-age={_DAY_SECONDS}"})
@@ -65,8 +73,9 @@ async def script() -> Response[bytes]:
 def _script() -> bytes:
     # Found without an import: the package's own code is a plugin for another framework.
     package = find_spec("flask_openapi3_scalar")
-    assert package is not None and package.origin is not None
+    assert package is not None, "it is among the dependencies"
+    assert package.origin is not None, "it is a package on disk"
     return (Path(package.origin).parent / "templates/scalar/js/scalar.standalone.js").read_bytes()
 
 
-handlers = [script]
+handlers = [page, document, script]

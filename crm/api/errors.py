@@ -34,7 +34,13 @@ class UnsupportedMediaType(Malformed):
     title = "Send JSON"
 
 
+class BodyTooLarge(Malformed):
+    code = "body_too_large"
+    title = "Send less at once"
+
+
 _STATUS: Mapping[type[CrmError], int] = {
+    BodyTooLarge: 413,
     UnsupportedMediaType: 415,
     Malformed: 400,
     Unauthenticated: 401,
@@ -108,9 +114,10 @@ def problem_of(error: CrmError, request_id: str) -> dict[str, Any]:
     )
 
 
-def status_of(error: CrmError) -> int:
-    """The HTTP status of a kind of refusal."""
-    return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+def status_of(error: CrmError | type[CrmError]) -> int:
+    """The HTTP status of a refusal, or of a class of refusals."""
+    refusal = error if isinstance(error, type) else type(error)
+    return next(_STATUS[kind] for kind in refusal.__mro__ if kind in _STATUS)
 
 
 def respond(request: Request[Any, Any, Any], exception: Exception) -> Response[bytes]:

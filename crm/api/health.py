@@ -27,7 +27,7 @@ async def ready(request: AnyRequest) -> dict[str, str]:
     return {"status": "ok"}
 
 
-@get("/metrics", scopes=PUBLIC, media_type="text/plain", include_in_schema=False)
+@get("/metrics", scopes=PUBLIC, media_type="text/plain", documented=False)
 async def metrics(request: AnyRequest) -> Response[Any]:
     """Prometheus metrics of this process."""
     return Response(generate_latest(request.app.state.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -17,7 +17,7 @@ from crm.api.schemas import Body, Code, Reference
 from crm.contacts import contacts, identities
 from crm.contacts.addresses import LENGTH_MAX, InvalidIdentity, address
 from crm.contacts.contacts import Contact, ContactNotFound
-from crm.contacts.identities import Identity
+from crm.contacts.identities import Identity, IdentityAmbiguous, IdentityNotFound, IdentityTaken
 from crm.db import idempotency, writes
 from crm.db.session import Session
 from crm.errors import FieldError
@@ -47,7 +47,12 @@ async def provide_region(request: ApiRequest) -> str:
     return region
 
 
-@get("/contacts/by/{kind:str}/{value:path}", scopes={"contacts:read"}, problems=(409,))
+@get(
+    "/contacts/by/{kind:str}/{value:path}",
+    scopes={"contacts:read"},
+    problems=(ContactNotFound, IdentityAmbiguous, InvalidIdentity),
+    headers=("ETag",),
+)
 async def get_contact_by_identity(
     session: Session, request: AnyRequest, kind: FromPath[str], value: FromPath[PurePosixPath], region: str,
     account: Account = None,
@@ -65,7 +70,12 @@ async def get_contact_by_identity(
     return Response(contact, headers=etag(contact.version))
 
 
-@post("/contacts/{contact_id:uuid}/identities", scopes={"contacts:write"})
+@post(
+    "/contacts/{contact_id:uuid}/identities",
+    scopes={"contacts:write"},
+    problems=(ContactNotFound, IdentityTaken, InvalidIdentity),
+    repeated="The contact had this identity already.",
+)
 async def add_identity(
     session: Session, contact_id: FromPath[ContactId], data: IdentityBody, region: str, by: str, now: datetime,
     once: idempotency.Request | None,
@@ -87,14 +97,18 @@ async def add_identity(
     return Response(kept, status_code=status)
 
 
-@get("/contacts/{contact_id:uuid}/identities", scopes={"contacts:read"})
+@get("/contacts/{contact_id:uuid}/identities", scopes={"contacts:read"}, problems=(ContactNotFound,))
 async def list_identities(session: Session, contact_id: FromPath[ContactId]) -> Page[Identity]:
     """List a contact's identities, in the order they were given."""
     contact = await contacts.get(session, contact_id=contact_id)
     return Page(contact.identities, None)
 
 
-@delete("/contacts/{contact_id:uuid}/identities", scopes={"contacts:write"})
+@delete(
+    "/contacts/{contact_id:uuid}/identities",
+    scopes={"contacts:write"},
+    problems=(ContactNotFound, IdentityNotFound, InvalidIdentity),
+)
 async def remove_identity(
     session: Session, contact_id: FromPath[ContactId],
     kind: Annotated[str, QueryParameter(max_length=63, description="Its kind.")],

@@ -15,14 +15,25 @@ from crm.api.batches import BatchResult
 from crm.api.contacts import Judged
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, get, post
-from crm.api.schemas import Body, Code, Instant, JsonObject, Reference, Text
+from crm.api.schemas import Body, Code, ExternalId, Instant, JsonObject, Reference, Text
 from crm.contacts.addresses import LENGTH_MAX, InvalidIdentity
+from crm.contacts.contacts import ContactNotFound
+from crm.contacts.identities import IdentityAmbiguous
 from crm.db import idempotency, writes
 from crm.db.session import Session
 from crm.errors import CrmError, FieldError, Invalid
 from crm.interactions import reports, timeline
 from crm.interactions.people import Sender
-from crm.interactions.timeline import CHANNELS, Interaction, Recorded, Report
+from crm.interactions.timeline import (
+    CHANNELS,
+    ExternalIdTaken,
+    Interaction,
+    InteractionNotFound,
+    InTheFuture,
+    Recorded,
+    Report,
+    ReservedKind,
+)
 
 BATCH_MAX = 500
 DATA_BYTES_MAX = 64 * 1024
@@ -37,7 +48,6 @@ Channel = Annotated[
 ]
 Kind = Annotated[Code, Field(description="What happened: a short lower-case name, such as `message` or `visit.ended`.")]
 Source = Annotated[Reference, Field(max_length=100)]
-ExternalId = Annotated[Reference, Field(max_length=500)]
 
 
 def _small(value: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +124,13 @@ class InteractionBatch(Body):
     items: Annotated[list[Annotated[InteractionOf, Judged()]], Field(min_length=1, max_length=BATCH_MAX)]
 
 
-@post("/contacts/{contact_id:uuid}/interactions", scopes={"interactions:write"})
+@post(
+    "/contacts/{contact_id:uuid}/interactions",
+    scopes={"interactions:write"},
+    problems=(ContactNotFound, ExternalIdTaken, ReservedKind, InTheFuture),
+    repeated="It was recorded before, as it is here.",
+    headers=("Location",),
+)
 async def record_interaction(
     session: Session, contact_id: FromPath[ContactId], data: NewInteraction, by: str, now: datetime,
     once: idempotency.Request | None,
@@ -128,7 +144,13 @@ async def record_interaction(
     return await _answered(session, recorded, once, now)
 
 
-@post("/interactions", scopes={"interactions:write"})
+@post(
+    "/interactions",
+    scopes={"interactions:write"},
+    problems=(ContactNotFound, ExternalIdTaken, ReservedKind, InTheFuture, IdentityAmbiguous, InvalidIdentity),
+    repeated="It was recorded before, as it is here.",
+    headers=("Location",),
+)
 async def record_interaction_by_identity(
     session: Session, data: InteractionOf, region: str, by: str, now: datetime, once: idempotency.Request | None
 ) -> Response[Interaction]:
@@ -184,7 +206,7 @@ _Until = Annotated[
 ]
 
 
-@get("/contacts/{contact_id:uuid}/timeline", scopes={"interactions:read"})
+@get("/contacts/{contact_id:uuid}/timeline", scopes={"interactions:read"}, problems=(ContactNotFound,))
 async def read_timeline(
     session: Session, contact_id: FromPath[ContactId], channel: _ChannelFilter = None, kind: _KindFilter = None,
     since: _Since = None, until: _Until = None, cursor: Cursor = None, limit: Limit = 50,
@@ -196,7 +218,7 @@ async def read_timeline(
     return await _page(session, contact_id, channel, kind, since, until, cursor, limit)
 
 
-@get("/contacts/{contact_id:uuid}/interactions", scopes={"interactions:read"})
+@get("/contacts/{contact_id:uuid}/interactions", scopes={"interactions:read"}, problems=(ContactNotFound,))
 async def list_interactions(
     session: Session, contact_id: FromPath[ContactId], channel: _ChannelFilter = None, kind: _KindFilter = None,
     since: _Since = None, until: _Until = None, cursor: Cursor = None, limit: Limit = 50,
@@ -208,7 +230,11 @@ async def list_interactions(
     return await _page(session, contact_id, channel, kind, since, until, cursor, limit)
 
 
-@get("/contacts/{contact_id:uuid}/interactions/{interaction_id:uuid}", scopes={"interactions:read"})
+@get(
+    "/contacts/{contact_id:uuid}/interactions/{interaction_id:uuid}",
+    scopes={"interactions:read"},
+    problems=(InteractionNotFound,),
+)
 async def get_interaction(
     session: Session, contact_id: FromPath[ContactId], interaction_id: FromPath[UUID]
 ) -> Interaction:

@@ -25,7 +25,7 @@ class NewKey(Body):
     expires_at: Instant | None = None
 
 
-@post("/keys", scopes={"keys:manage"})
+@post("/keys", scopes={"keys:manage"}, problems=(auth.UnknownScope,))
 async def create_key(
     session: Session, data: NewKey, by: str, now: datetime, request: AnyRequest, once: idempotency.Request | None
 ) -> auth.IssuedKey:
@@ -49,13 +49,13 @@ async def list_keys(session: Session, cursor: Cursor = None, limit: Limit = 50) 
     return paging.page_of(keys, limit=limit, key=lambda key: (key.id,))
 
 
-@get("/keys/{key_id:uuid}", scopes={"keys:manage"})
+@get("/keys/{key_id:uuid}", scopes={"keys:manage"}, problems=(auth.KeyNotFound,))
 async def get_key(session: Session, key_id: FromPath[UUID]) -> auth.Key:
     """Read a key, without its secret."""
     return await auth.get(session, key_id=key_id)
 
 
-@delete("/keys/{key_id:uuid}", scopes={"keys:manage"})
+@delete("/keys/{key_id:uuid}", scopes={"keys:manage"}, problems=(auth.KeyNotFound,))
 async def revoke_key(session: Session, key_id: FromPath[UUID], now: datetime, request: Request) -> None:  # type: ignore[type-arg]
     """Revoke a key."""
     await auth.revoke(session, key_id=key_id, now=now)

@@ -13,14 +13,20 @@ from crm.api.batches import BatchResult
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
 from crm.api.schemas import Body, Code, Instant, Line, Points, Reference, SignedPoints, Text
+from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency, writes
 from crm.db.session import Session
 from crm.loyalty import balances, ledger, redemptions, transactions
 from crm.loyalty.balances import Loyalty, Posted
-from crm.loyalty.ledger import Award
-from crm.loyalty.redemptions import Redemption, RedemptionView, Returned
-from crm.loyalty.transactions import PointsTransaction, PointsTransactionDetail
+from crm.loyalty.books import InsufficientPoints, PointsOutOfRange
+from crm.loyalty.journal import OrderRefReused
+from crm.loyalty.ledger import Award, ExpiresTooEarly, OccursTooLate, ZeroAdjustment
+from crm.loyalty.programs import ProgramNotFound, ProgramRequired
+from crm.loyalty.redemptions import Redemption, RedemptionNotFound, RedemptionView, Returned
+from crm.loyalty.transactions import PointsTransaction, PointsTransactionDetail, PointsTransactionNotFound
 
+PROGRAM = (ContactNotFound, ProgramNotFound, ProgramRequired)
+"""What refuses a call about the points of a contact in a program."""
 ProgramId = Annotated[UUID | None, QueryParameter(name="program", description="Left out: the default program.")]
 
 
@@ -96,7 +102,7 @@ class NewReversal(Body):
     reason: Code | None = None
 
 
-@get("/contacts/{contact_id:uuid}/loyalty", scopes={"loyalty:read"})
+@get("/contacts/{contact_id:uuid}/loyalty", scopes={"loyalty:read"}, problems=PROGRAM)
 async def get_loyalty(
     session: Session, contact_id: FromPath[UUID], now: datetime, program: ProgramId = None
 ) -> Loyalty:
@@ -107,7 +113,11 @@ async def get_loyalty(
     return await balances.read(session, program_id=program, contact_id=contact_id, now=now)
 
 
-@post("/contacts/{contact_id:uuid}/points-awards", scopes={"loyalty:award"})
+@post(
+    "/contacts/{contact_id:uuid}/points-awards",
+    scopes={"loyalty:award"},
+    problems=(*PROGRAM, OccursTooLate, ExpiresTooEarly, PointsOutOfRange),
+)
 async def award_points(
     session: Session, contact_id: FromPath[UUID], data: NewAward, by: str, now: datetime,
     once: idempotency.Request | None,
@@ -126,7 +136,13 @@ async def list_awards(
     return await _transactions(session, contact_id, program, cursor, limit, cause="award")
 
 
-@post("/points-awards/batch", scopes={"loyalty:award"}, status_code=200, body_max=BATCH_BODY_MAX)
+@post(
+    "/points-awards/batch",
+    scopes={"loyalty:award"},
+    status_code=200,
+    body_max=BATCH_BODY_MAX,
+    problems=(ProgramNotFound, ProgramRequired),
+)
 async def award_points_batch(
     session: Session, data: AwardBatch, by: str, now: datetime, request: AnyRequest, once: idempotency.Request | None
 ) -> BatchResult[Posted]:
@@ -147,7 +163,11 @@ async def award_points_batch(
     return answer
 
 
-@post("/contacts/{contact_id:uuid}/points-adjustments", scopes={"loyalty:adjust"})
+@post(
+    "/contacts/{contact_id:uuid}/points-adjustments",
+    scopes={"loyalty:adjust"},
+    problems=(*PROGRAM, InsufficientPoints, ZeroAdjustment, PointsOutOfRange),
+)
 async def adjust_points(
     session: Session, contact_id: FromPath[UUID], data: NewAdjustment, by: str, now: datetime,
     once: idempotency.Request | None,
@@ -167,7 +187,12 @@ async def list_adjustments(
     return await _transactions(session, contact_id, program, cursor, limit, cause="adjustment")
 
 
-@post("/contacts/{contact_id:uuid}/redemptions", scopes={"loyalty:redeem"})
+@post(
+    "/contacts/{contact_id:uuid}/redemptions",
+    scopes={"loyalty:redeem"},
+    problems=(*PROGRAM, InsufficientPoints, OrderRefReused, PointsOutOfRange),
+    repeated="These points were redeemed for this order before; the balance is today's.",
+)
 async def redeem_points(
     session: Session, contact_id: FromPath[UUID], data: NewRedemption, by: str, now: datetime,
     once: idempotency.Request | None,
@@ -195,13 +220,22 @@ async def list_redemptions(
     return paging.page_of(found, limit=limit, key=lambda redemption: (redemption.id,))
 
 
-@get("/contacts/{contact_id:uuid}/redemptions/{redemption_id:uuid}", scopes={"loyalty:read"})
+@get(
+    "/contacts/{contact_id:uuid}/redemptions/{redemption_id:uuid}",
+    scopes={"loyalty:read"},
+    problems=(RedemptionNotFound,),
+)
 async def get_redemption(session: Session, contact_id: FromPath[UUID], redemption_id: FromPath[UUID]) -> RedemptionView:
     """Read a redemption."""
     return await redemptions.get(session, contact_id=contact_id, redemption_id=redemption_id)
 
 
-@post("/contacts/{contact_id:uuid}/redemptions/{redemption_id:uuid}/reversal", scopes={"loyalty:redeem"})
+@post(
+    "/contacts/{contact_id:uuid}/redemptions/{redemption_id:uuid}/reversal",
+    scopes={"loyalty:redeem"},
+    problems=(ContactNotFound, RedemptionNotFound, PointsOutOfRange),
+    repeated="It was reversed before; the balance is today's.",
+)
 async def reverse_redemption(
     session: Session, contact_id: FromPath[UUID], redemption_id: FromPath[UUID], data: NewReversal, by: str,
     now: datetime, once: idempotency.Request | None,
@@ -224,7 +258,11 @@ async def list_points_transactions(
     return await _transactions(session, contact_id, program, cursor, limit)
 
 
-@get("/contacts/{contact_id:uuid}/points-transactions/{transaction_id:uuid}", scopes={"loyalty:read"})
+@get(
+    "/contacts/{contact_id:uuid}/points-transactions/{transaction_id:uuid}",
+    scopes={"loyalty:read"},
+    problems=(PointsTransactionNotFound,),
+)
 async def get_points_transaction(
     session: Session, contact_id: FromPath[UUID], transaction_id: FromPath[UUID]
 ) -> PointsTransactionDetail:

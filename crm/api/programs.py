@@ -29,9 +29,9 @@ from crm.api.schemas import Amount, Body, Currency, Line, Patch, Points, Positiv
 from crm.db import idempotency, writes
 from crm.db.session import Session
 from crm.loyalty import programs, rules, tiers
-from crm.loyalty.programs import ProgramView
-from crm.loyalty.rules import EarningRule
-from crm.loyalty.tiers import TierPolicy, TierView
+from crm.loyalty.programs import ProgramNotFound, ProgramView
+from crm.loyalty.rules import EarningRule, EarningRuleNotFound
+from crm.loyalty.tiers import ThresholdTaken, TierNotFound, TierPolicy, TierView
 
 
 class EarnOnBody(Body):
@@ -169,7 +169,7 @@ class TierPolicyBody(Body):
     downgrade: Literal["never"] = "never"
 
 
-@post("/programs", scopes={"programs:write"})
+@post("/programs", scopes={"programs:write"}, headers=("ETag",))
 async def create_program(
     session: Session, data: NewProgram, now: datetime, once: idempotency.Request | None
 ) -> Response[ProgramView]:
@@ -199,14 +199,14 @@ async def list_programs(session: Session, cursor: Cursor = None, limit: Limit = 
     return paging.page_of(found, limit=limit, key=lambda program: (program.id,))
 
 
-@get("/programs/{program_id:uuid}", scopes={"programs:read"})
+@get("/programs/{program_id:uuid}", scopes={"programs:read"}, problems=(ProgramNotFound,), headers=("ETag",))
 async def get_program(session: Session, program_id: FromPath[UUID]) -> Response[ProgramView]:
     """Read a program."""
     program = await programs.get(session, program_id=program_id)
     return Response(program, headers=etag(program.version))
 
 
-@patch("/programs/{program_id:uuid}", scopes={"programs:write"}, problems=(412,))
+@patch("/programs/{program_id:uuid}", scopes={"programs:write"}, problems=(ProgramNotFound,), headers=("ETag",))
 async def change_program(
     session: Session, program_id: FromPath[UUID], data: ProgramPatch, now: datetime, if_match: IfMatch = None
 ) -> Response[ProgramView]:
@@ -221,7 +221,7 @@ async def change_program(
     return Response(program, headers=etag(program.version))
 
 
-@post("/programs/{program_id:uuid}/earning-rules", scopes={"programs:write"})
+@post("/programs/{program_id:uuid}/earning-rules", scopes={"programs:write"}, problems=(ProgramNotFound,))
 async def create_earning_rule(
     session: Session, program_id: FromPath[UUID], data: NewEarningRule, now: datetime,
     once: idempotency.Request | None,
@@ -233,7 +233,7 @@ async def create_earning_rule(
     return rule
 
 
-@get("/programs/{program_id:uuid}/earning-rules", scopes={"programs:read"})
+@get("/programs/{program_id:uuid}/earning-rules", scopes={"programs:read"}, problems=(ProgramNotFound,))
 async def list_earning_rules(
     session: Session, program_id: FromPath[UUID], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[EarningRule]:
@@ -243,13 +243,21 @@ async def list_earning_rules(
     return paging.page_of(found, limit=limit, key=lambda rule: (rule.id,))
 
 
-@get("/programs/{program_id:uuid}/earning-rules/{rule_id:uuid}", scopes={"programs:read"})
+@get(
+    "/programs/{program_id:uuid}/earning-rules/{rule_id:uuid}",
+    scopes={"programs:read"},
+    problems=(EarningRuleNotFound,),
+)
 async def get_earning_rule(session: Session, program_id: FromPath[UUID], rule_id: FromPath[UUID]) -> EarningRule:
     """Read an earning rule."""
     return await rules.get(session, program_id=program_id, rule_id=rule_id)
 
 
-@patch("/programs/{program_id:uuid}/earning-rules/{rule_id:uuid}", scopes={"programs:write"})
+@patch(
+    "/programs/{program_id:uuid}/earning-rules/{rule_id:uuid}",
+    scopes={"programs:write"},
+    problems=(ProgramNotFound, EarningRuleNotFound),
+)
 async def change_earning_rule(
     session: Session, program_id: FromPath[UUID], rule_id: FromPath[UUID], data: EarningRulePatch, now: datetime
 ) -> EarningRule:
@@ -258,7 +266,11 @@ async def change_earning_rule(
     return await rules.change(session, program_id=program_id, rule_id=rule_id, merge=partial(_merged, changes), now=now)
 
 
-@delete("/programs/{program_id:uuid}/earning-rules/{rule_id:uuid}", scopes={"programs:write"})
+@delete(
+    "/programs/{program_id:uuid}/earning-rules/{rule_id:uuid}",
+    scopes={"programs:write"},
+    problems=(ProgramNotFound, EarningRuleNotFound),
+)
 async def delete_earning_rule(
     session: Session, program_id: FromPath[UUID], rule_id: FromPath[UUID], now: datetime
 ) -> None:
@@ -266,7 +278,7 @@ async def delete_earning_rule(
     await rules.delete(session, program_id=program_id, rule_id=rule_id, now=now)
 
 
-@post("/programs/{program_id:uuid}/tiers", scopes={"programs:write"})
+@post("/programs/{program_id:uuid}/tiers", scopes={"programs:write"}, problems=(ProgramNotFound, ThresholdTaken))
 async def create_tier(
     session: Session, program_id: FromPath[UUID], data: NewTier, now: datetime, once: idempotency.Request | None
 ) -> TierView:
@@ -285,7 +297,7 @@ async def create_tier(
     return tier
 
 
-@get("/programs/{program_id:uuid}/tiers", scopes={"programs:read"})
+@get("/programs/{program_id:uuid}/tiers", scopes={"programs:read"}, problems=(ProgramNotFound,))
 async def list_tiers(
     session: Session, program_id: FromPath[UUID], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[TierView]:
@@ -295,13 +307,13 @@ async def list_tiers(
     return paging.page_of(found, limit=limit, key=lambda tier: (tier.threshold,))
 
 
-@get("/programs/{program_id:uuid}/tiers/{tier_id:uuid}", scopes={"programs:read"})
+@get("/programs/{program_id:uuid}/tiers/{tier_id:uuid}", scopes={"programs:read"}, problems=(TierNotFound,))
 async def get_tier(session: Session, program_id: FromPath[UUID], tier_id: FromPath[UUID]) -> TierView:
     """Read a tier."""
     return await tiers.get(session, program_id=program_id, tier_id=tier_id)
 
 
-@put("/programs/{program_id:uuid}/tier-policy", scopes={"programs:write"})
+@put("/programs/{program_id:uuid}/tier-policy", scopes={"programs:write"}, problems=(ProgramNotFound,))
 async def set_tier_policy(
     session: Session, program_id: FromPath[UUID], data: TierPolicyBody, now: datetime
 ) -> TierPolicy:
@@ -311,7 +323,7 @@ async def set_tier_policy(
     )
 
 
-@get("/programs/{program_id:uuid}/tier-policy", scopes={"programs:read"})
+@get("/programs/{program_id:uuid}/tier-policy", scopes={"programs:read"}, problems=(ProgramNotFound,))
 async def get_tier_policy(session: Session, program_id: FromPath[UUID]) -> TierPolicy:
     """Read what counts towards a program's tiers."""
     return await programs.tier_policy(session, program_id=program_id)

@@ -13,16 +13,25 @@ from pydantic_core import PydanticCustomError
 
 from crm.api import batches, paging
 from crm.api.batches import BatchResult
-from crm.api.loyalty import PlaceBody, ProgramId
+from crm.api.loyalty import PROGRAM, PlaceBody, ProgramId
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
 from crm.api.schemas import Amount, Body, Code, Currency, Instant, Line, Reference
+from crm.contacts.addresses import InvalidIdentity
+from crm.contacts.identities import IdentityAmbiguous
 from crm.db import idempotency, writes
 from crm.db.session import Session
 from crm.errors import CrmError
 from crm.interactions.people import Sender
 from crm.loyalty import basket, purchases
-from crm.loyalty.purchases import Bought, PurchaseView, Recorded
+from crm.loyalty.basket import CurrencyMismatch, UnknownDiscountLine
+from crm.loyalty.books import PointsOutOfRange
+from crm.loyalty.journal import OrderRefReused
+from crm.loyalty.ledger import OccursTooLate
+from crm.loyalty.programs import ProgramNotFound, ProgramRequired
+from crm.loyalty.purchases import Bought, PurchaseNotFound, PurchaseView, Recorded
+
+_REFUSALS = (*PROGRAM, OrderRefReused, CurrencyMismatch, UnknownDiscountLine, OccursTooLate, PointsOutOfRange)
 
 
 class LineBody(Body):
@@ -30,7 +39,7 @@ class LineBody(Body):
 
     sku: Reference
     category: Reference | None = None
-    labels: Annotated[list[Reference], Field(max_length=50)] = []
+    labels: list[Reference] = Field(default=[], max_length=50)
     quantity: Amount
     unit_price: Amount
     tax: Amount = Decimal(0)
@@ -56,10 +65,10 @@ class PurchaseFields(PlaceBody):
     currency: Currency
     lines: Annotated[list[LineBody], Field(min_length=1, max_length=1_000)] | None = None
     total: Amount | None = None
-    discounts: Annotated[list[DiscountBody], Field(max_length=200)] = []
+    discounts: list[DiscountBody] = Field(default=[], max_length=200)
     shipping: Amount = Decimal(0)
     shipping_tax: Amount = Decimal(0)
-    payments: Annotated[list[PaymentBody], Field(max_length=50)] = []
+    payments: list[PaymentBody] = Field(default=[], max_length=50)
     code: Reference | None = None
 
     @model_validator(mode="after")
@@ -138,7 +147,12 @@ class PurchaseBatch(Body):
     items: Annotated[list[PurchaseOf], Field(min_length=1, max_length=500)]
 
 
-@post("/purchases", scopes={"loyalty:award"})
+@post(
+    "/purchases",
+    scopes={"loyalty:award"},
+    problems=(*_REFUSALS, IdentityAmbiguous, InvalidIdentity),
+    repeated="The order was recorded before; the balance is today's.",
+)
 async def record_purchase_by_identity(
     session: Session, data: NewPurchaseBy, region: str, by: str, now: datetime, once: idempotency.Request | None
 ) -> Response[Recorded]:
@@ -152,7 +166,13 @@ async def record_purchase_by_identity(
     return Response(recorded, status_code=201 if created else 200)
 
 
-@post("/purchases/batch", scopes={"loyalty:award"}, status_code=200, body_max=BATCH_BODY_MAX)
+@post(
+    "/purchases/batch",
+    scopes={"loyalty:award"},
+    status_code=200,
+    body_max=BATCH_BODY_MAX,
+    problems=(ProgramNotFound, ProgramRequired),
+)
 async def record_purchases_batch(
     session: Session, data: PurchaseBatch, region: str, by: str, now: datetime, request: AnyRequest,
     once: idempotency.Request | None,
@@ -180,14 +200,19 @@ async def record_purchases_batch(
     )
     results = [next(recorded) if isinstance(item, Bought) else item for item in bought]
     answer = batches.answer(
-        [(200, result) if isinstance(result, CrmError) else (201 if result[1] else 200, result[0]) for result in results],
+        [(0, result) if isinstance(result, CrmError) else (201 if result[1] else 200, result[0]) for result in results],
         request,
     )
     await writes.write(session, idempotency.answer(once, contact_id=None, result=answer, now=now, status=200))
     return answer
 
 
-@post("/contacts/{contact_id:uuid}/purchases", scopes={"loyalty:award"})
+@post(
+    "/contacts/{contact_id:uuid}/purchases",
+    scopes={"loyalty:award"},
+    problems=_REFUSALS,
+    repeated="The order was recorded before; the balance is today's.",
+)
 async def record_purchase(
     session: Session, contact_id: FromPath[UUID], data: NewPurchase, by: str, now: datetime,
     once: idempotency.Request | None,
@@ -215,7 +240,7 @@ async def list_purchases(
     return paging.page_of(found, limit=limit, key=lambda purchase: (purchase.occurred_at, purchase.order_ref))
 
 
-@get("/contacts/{contact_id:uuid}/purchases/{order_ref:str}", scopes={"loyalty:read"})
+@get("/contacts/{contact_id:uuid}/purchases/{order_ref:str}", scopes={"loyalty:read"}, problems=(PurchaseNotFound,))
 async def get_purchase(
     session: Session, contact_id: FromPath[UUID], order_ref: FromPath[str], program: ProgramId = None
 ) -> PurchaseView:

@@ -1,7 +1,6 @@
-"""Route decorators that make a scope compulsory and put the problems a route can answer into the OpenAPI."""
+"""Route decorators that make a scope compulsory and say what the contract can't read off a handler's types."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -10,11 +9,9 @@ import litestar
 from litestar import Request
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example
 from litestar.params import JSONBody
 
-from crm.api.errors import PROBLEM_JSON
+from crm.errors import CrmError
 
 BODY_MAX = 1_000_000
 BATCH_BODY_MAX = 5_000_000
@@ -22,83 +19,29 @@ DEPENDENCIES = frozenset({"session", "now", "by", "once", "region"})
 """What a handler asks for by the name of its argument; see crm.app."""
 
 
-@dataclass(slots=True)
-class ProblemError:
-    """What is wrong with one field."""
-
-    pointer: str
-    code: str
-    message: str
-
-
-@dataclass(slots=True)
-class Problem:
-    """RFC 9457; further members carry the numbers of the refusal, such as `missing`."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    request_id: str
-    errors: list[ProblemError]
-
-
-_MEANINGS: Mapping[int, tuple[str, str]] = {
-    400: ("malformed", "The body is not JSON, or the cursor was not made here."),
-    401: ("unauthenticated", "No key was sent, or it is unknown, expired or revoked."),
-    403: ("scope_missing", "The key lacks a scope."),
-    404: ("not_found", "There is no such thing."),
-    409: ("conflict", "The current state does not allow this."),
-    412: ("stale_version", "It has changed since `If-Match` was read."),
-    413: ("body_too_large", "The body is larger than this route takes."),
-    415: ("unsupported_media_type", "Send application/json."),
-    422: ("invalid", "The content breaks a rule; `errors` names the fields."),
-    503: ("unavailable", "The service can't answer now; send the same request again."),
-}
-
-
-def _responses(method: str, path: str, scopes: frozenset[str], conflicts: tuple[int, ...]) -> dict[int, ResponseSpec]:
-    statuses = {400, 422, 503, *conflicts}
-    if scopes:
-        statuses |= {401, 403}
-    if "{" in path:
-        statuses.add(404)
-    if method in {"POST", "PUT", "PATCH"}:
-        statuses |= {404, 409, 413, 415}
-    if method == "DELETE":
-        statuses |= {404, 409}
-    return {status: _problem_spec(status) for status in sorted(statuses)}
-
-
-def _problem_spec(status: int) -> ResponseSpec:
-    code, meaning = _MEANINGS[status]
-    example = Problem("about:blank", meaning, status, meaning, code, "019a3c5e7b1e7cc0a3f2", [])
-    return ResponseSpec(
-        Problem,
-        media_type=PROBLEM_JSON,
-        description=meaning,
-        generate_examples=False,
-        examples=[Example(value=example)],
-    )
-
-
 def _route(
-    factory: Callable[..., Any], method: str, path: str, *, scopes: frozenset[str] | set[str],
-    problems: tuple[int, ...] = (), body_max: int = BODY_MAX, **options: Any,
+    factory: Callable[..., Any], path: str, *, scopes: frozenset[str] | set[str],
+    problems: tuple[type[CrmError], ...] = (), repeated: str | None = None, headers: tuple[str, ...] = (),
+    body_max: int = BODY_MAX, documented: bool = True, **options: Any,
 ) -> Callable[[Callable[..., Any]], HTTPRouteHandler]:  # fmt: skip
+    """A decorator whose docstring is the operation's summary and description.
+
+    `problems` are refusals of its own, beyond what its arguments imply. `repeated` says what a 200 means where the
+    first request answered 201. `headers` are what its answer carries besides those of every answer.
+    """
+
     def decorate(function: Callable[..., Any]) -> HTTPRouteHandler:
         summary, _, description = (function.__doc__ or "").strip().partition("\n")
-        options.setdefault("summary", summary.rstrip("."))
-        options.setdefault("description", " ".join(description.split()) or None)
-        options.setdefault("operation_id", function.__name__)
-        granted = frozenset(scopes)
-        if granted:
-            options.setdefault("security", [{"bearer": sorted(granted)}])
         handler: HTTPRouteHandler = factory(
             path,
-            scopes=granted or scopes,
-            responses=_responses(method, path, granted, problems),
+            scopes=frozenset(scopes) or scopes,
+            documented=documented,
+            problems=problems,
+            repeated=repeated,
+            headers=headers,
+            operation_id=function.__name__,
+            summary=summary.rstrip("."),
+            description=" ".join(description.split()) or None,
             request_max_body_size=body_max,
             **options,
         )(_marked(function))
@@ -117,11 +60,11 @@ def _marked(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-get = partial(_route, litestar.get, "GET")
-post = partial(_route, litestar.post, "POST")
-put = partial(_route, litestar.put, "PUT")
-patch = partial(_route, litestar.patch, "PATCH")
-delete = partial(_route, litestar.delete, "DELETE")
+get = partial(_route, litestar.get)
+post = partial(_route, litestar.post)
+put = partial(_route, litestar.put)
+patch = partial(_route, litestar.patch)
+delete = partial(_route, litestar.delete)
 
 ContactId = UUID
 AnyRequest = Request[Any, Any, Any]

@@ -98,6 +98,8 @@ Line = Annotated[str, AfterValidator(_stripped), StringConstraints(min_length=1,
 """One trimmed, non-blank line of up to 200 characters."""
 Reference = Annotated[str, AfterValidator(_stripped), StringConstraints(min_length=1, max_length=200)]
 """Somebody else's id: text, whatever it looks like."""
+ExternalId = Annotated[str, AfterValidator(_stripped), StringConstraints(min_length=1, max_length=500)]
+"""The id of a message or event in the system it comes from; those of some channels are long."""
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,62}$")]
 """A short lower-case name."""
 Points = Annotated[int, Field(ge=1, le=POINTS_MAX)]

@@ -8,7 +8,7 @@ import asyncpg
 import pydantic
 import typer
 
-from crm.cli import imports, ledger
+from crm.cli import imports, keys, ledger
 from crm.cli.backup import backup, restore
 from crm.cli.demo import demo
 from crm.cli.migrate import migrate
@@ -31,6 +31,7 @@ app.command()(migrate)
 app.command()(backup)
 app.command()(restore)
 app.command()(demo)
+app.add_typer(keys.app, name="keys")
 app.add_typer(imports.app, name="import")
 app.add_typer(ledger.app, name="ledger")
 

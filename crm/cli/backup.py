@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -45,34 +46,38 @@ _EMPTY_OUT: Final = """
     SET LOCAL lock_timeout = '10s';
     SET LOCAL client_min_messages = warning;
     DO $$ DECLARE statement text; BEGIN
-        FOR statement IN
-            SELECT format('DROP %s IF EXISTS %s CASCADE', kind, name) FROM (
-                SELECT CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
-                    WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END AS kind,
-                    oid::regclass::text AS name, oid
-                FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND relnamespace = 'public'::regnamespace
+        FOREACH statement IN ARRAY (
+            SELECT array_agg(format('DROP %s IF EXISTS %s CASCADE', kind, name) ORDER BY place) FROM (
+                SELECT 1 AS place, oid, oid::regclass::text AS name, CASE relkind
+                    WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE'
+                END AS kind
+                FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND relnamespace = 'public'::regnamespace
                 UNION ALL
-                SELECT 'ROUTINE', oid::regprocedure::text, oid FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+                SELECT 2, oid, oid::regclass::text, 'SEQUENCE'
+                FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace
                 UNION ALL
-                SELECT 'TYPE', oid::regtype::text, oid FROM pg_type
-                WHERE typtype IN ('e', 'd', 'r') AND typnamespace = 'public'::regnamespace
+                SELECT 3, oid, oid::regprocedure::text, 'ROUTINE'
+                FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+                UNION ALL
+                SELECT 4, oid, oid::regtype::text, 'TYPE'
+                FROM pg_type WHERE typtype IN ('e', 'd') AND typnamespace = 'public'::regnamespace
             ) o WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = o.oid AND d.deptype = 'e')
-        LOOP EXECUTE statement; END LOOP;
+        ) LOOP EXECUTE statement; END LOOP;
     END $$;
 """
 _HIGHEST_XID: Final = "SELECT 'xid|' || coalesce(max(xid)::text, '0') FROM public.interactions;\n"
 
 # All the same, and older than any: the ids behind them are in the order of time.
 _OLD_XIDS: Final = """
-    DO $$ DECLARE at record; BEGIN
-        FOR at IN
+    DO $$ DECLARE place record; BEGIN
+        FOR place IN
             SELECT c.oid::regclass AS name, quote_ident(a.attname) AS xid
             FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
             WHERE a.atttypid = 'xid8'::regtype AND c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
         LOOP
-            EXECUTE format('ALTER TABLE %s DISABLE TRIGGER USER', at.name);
-            EXECUTE format('UPDATE %s SET %s = ''3'' WHERE %2$s <> ''3''', at.name, at.xid);
-            EXECUTE format('ALTER TABLE %s ENABLE TRIGGER USER', at.name);
+            EXECUTE format('ALTER TABLE %s DISABLE TRIGGER USER', place.name);
+            EXECUTE format('UPDATE %1$s SET %2$s = ''3'' WHERE %2$s <> ''3''', place.name, place.xid);
+            EXECUTE format('ALTER TABLE %s ENABLE TRIGGER USER', place.name);
         END LOOP;
     END $$;
 """
@@ -98,7 +103,10 @@ class Programs:
 
     def start(self, program: str, *args: str, **options: Any) -> "subprocess.Popen[bytes]":
         """Start one of them. What it has to say in the end is read by `_said`."""
-        return subprocess.Popen([self.folder / program, *args], env=self.environment, **options)  # noqa: S603
+        # In a session of its own: Ctrl-C at the terminal is for us alone.
+        return subprocess.Popen(  # noqa: S603 - Postgres' own program
+            [self.folder / program, *args], env=self.environment, start_new_session=True, **options
+        )
 
 
 def backup(
@@ -177,7 +185,10 @@ def _refuse_target(target: Path, *, force: bool) -> None:
 @contextmanager
 def _part(target: Path) -> Iterator[Path]:
     """A file that takes the name of `target` when the block ends well, and is gone when it does not."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    except OSError as error:
+        raise NotBackedUp(f"{target.parent} can't be written to: {error.strerror}.") from error
     os.close(descriptor)
     part = Path(name)
     try:
@@ -255,7 +266,7 @@ def _load(programs: Programs, file: Path, *, replacing: bool) -> None:
             )
         )  # fmt: skip
         assert psql.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # psql has gone, and says why below
             _tell(psql, "BEGIN;\n" + (_EMPTY_OUT if replacing else ""))
             pg_restore = stack.enter_context(
                 _ended(
@@ -266,18 +277,14 @@ def _load(programs: Programs, file: Path, *, replacing: bool) -> None:
                 )
             )  # fmt: skip
             _feed(pg_restore, file, progress)
-            broken = pg_restore.wait() != 0
-            if not broken:
-                _settle_xids(psql, programs.dsn, progress)
-                _tell(psql, "COMMIT;\n")
-        except BrokenPipeError:
-            broken = True
-        with suppress(BrokenPipeError):
+            if pg_restore.wait() not in (0, -signal.SIGPIPE):
+                psql.kill()
+                raise NotRestored(f"Nothing was restored: {file} is damaged. {_cause(_said(pg_restore_said))}")
+            _settle_xids(psql, programs.dsn, progress)
+            _tell(psql, "COMMIT;\n")
             psql.stdin.close()
         if psql.wait():
             raise NotRestored(f"Nothing was restored: Postgres refused it. {_cause(_said(psql_said))}")
-        if broken:
-            raise NotRestored(f"Nothing was restored: {file} is damaged. {_cause(_said(pg_restore_said))}")
 
 
 def _feed(pg_restore: "subprocess.Popen[bytes]", file: Path, progress: Progress) -> None:

@@ -3,7 +3,6 @@
 Everything goes through the verbs that a real shop uses, told the time of then; the same seed makes the same year.
 """
 
-import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from crm.cli import logs, place
+from crm.cli import logs, loop, place
 from crm.contacts import drafts
 from crm.contacts.contacts import Contact
 from crm.contacts.drafts import Draft, NewIdentity
@@ -102,7 +101,7 @@ def demo(
     logs.configure(settings)
     console = Console()
     with place.database(settings) as found:
-        year = asyncio.run(_make(found.dsn, contacts, random.Random(seed), Console(stderr=True)))  # noqa: S311 - a story
+        year = loop.run(_make(found.dsn, contacts, random.Random(seed), Console(stderr=True)))  # noqa: S311 - a story
     console.print(
         f"{SHOP}: {year.contacts:,} contacts, {year.messages:,} messages, {year.purchases:,} purchases, "
         f"{year.points:,} points earned, {year.redemptions:,} redemptions."

@@ -15,15 +15,14 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import typer
-import uvloop
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from crm.api.purchases import PurchaseFields
-from crm.cli import logs, place
+from crm.cli import logs, loop, place
 from crm.db.session import Database
-from crm.errors import CrmError, Invalid
+from crm.errors import CrmError, Invalid, Unavailable
 from crm.interactions.people import Sender
 from crm.loyalty import programs, purchases
 from crm.loyalty.purchases import Bought
@@ -34,6 +33,7 @@ app = typer.Typer(help="Bring in what the shop already has, from a CSV file.", n
 BATCH: Final = 500
 LANES: Final = 2
 """Batches under way at once: one is planned while the database writes the other. A buyer stays in one lane."""
+ATTEMPTS_MAX: Final = 3
 IDENTITY: Final = "identity:"
 NOON: Final = clock(12)
 FIELDS: Final = sorted(PurchaseFields.model_fields.keys() - {"lines", "discounts", "payments"})
@@ -88,7 +88,7 @@ def import_purchases(
     console = Console(stderr=True)
     try:
         with place.database(settings) as found:
-            tally = uvloop.run(
+            tally = loop.run(
                 _import(
                     file, _pairs(columns), _pairs(constants), program, dsn=found.dsn, settings=settings, console=console
                 )
@@ -132,7 +132,10 @@ async def _import(
                 zone = (await programs.load(session, program_id=chosen)).terms.zone
             read = _Reader(columns, constants, zone, settings.default_region)
             with file.open(newline="", encoding="utf-8-sig") as lines:
-                await _in_lanes(database, read.rows(lines), chosen, on_batch)
+                try:
+                    await _in_lanes(database, read.rows(lines), chosen, on_batch)
+                except* CrmError as refused:
+                    raise refused.exceptions[0] from None
         finally:
             await database.close()
     console.print(
@@ -154,15 +157,8 @@ async def _in_lanes(
 
     async def work(queue: "asyncio.Queue[list[Row] | None]") -> None:
         while (batch := await queue.get()) is not None:
-            async with database.begin() as session:
-                outcomes = await purchases.record_all(
-                    session,
-                    program_id=program_id,
-                    bought=[row.bought for row in batch if row.bought is not None],
-                    by="import",
-                    now=datetime.now(UTC),
-                )
-            on_batch(batch, outcomes)
+            bought = [row.bought for row in batch if row.bought is not None]
+            on_batch(batch, await _record(database, bought, program_id))
 
     queues: list[asyncio.Queue[list[Row] | None]] = [asyncio.Queue(maxsize=1) for _ in range(LANES)]
     async with asyncio.TaskGroup() as group:
@@ -179,6 +175,22 @@ async def _in_lanes(
             if rest:
                 await queue.put(rest)
             await queue.put(None)
+
+
+async def _record(
+    database: Database, bought: list[Bought], program_id: UUID
+) -> list[tuple[purchases.Recorded, bool] | CrmError]:
+    for attempt in range(ATTEMPTS_MAX):
+        try:
+            async with database.begin() as session:
+                return await purchases.record_all(
+                    session, program_id=program_id, bought=bought, by="import", now=datetime.now(UTC)
+                )
+        except Unavailable:
+            # The other lane took one of the same references at this moment; next time it is found.
+            if attempt == ATTEMPTS_MAX - 1:
+                raise
+    raise AssertionError
 
 
 class _Reader:

@@ -165,7 +165,7 @@ def _international(text: str) -> str:
 def _phone_beginnings(text: str, region: str) -> set[str]:
     number = _number(text, region)
     digits = "".join(str(unicodedata.digit(c)) for c in _international(text) if c.isdecimal())
-    if not digits:
+    if len(digits) < PREFIX_LENGTH_MIN:
         return set()
     found = {digits, f"+{digits}"}
     if number is not None:

@@ -5,12 +5,13 @@ from datetime import datetime
 from uuid import UUID
 
 from crm.contacts import identities
+from crm.contacts.addresses import Address
 from crm.contacts.identities import IdentityAmbiguous
 from crm.db.session import Session
 from crm.errors import CrmError, Unavailable
 from crm.interactions import people, timeline
 from crm.interactions.people import Sender
-from crm.interactions.timeline import ExternalIdTaken, Recorded, Report
+from crm.interactions.timeline import ExternalIdTaken, Interaction, Recorded, Report
 
 
 async def record(session: Session, *, who: UUID | Sender, report: Report, by: str, now: datetime) -> Recorded:
@@ -27,83 +28,97 @@ async def record(session: Session, *, who: UUID | Sender, report: Report, by: st
 async def record_all(
     session: Session, *, reports: Sequence[tuple[UUID | Sender, Report]], by: str, now: datetime
 ) -> list[Recorded | CrmError]:
-    """`record` for many, in their order, however many in the same few statements; a refused one makes no contact."""
+    """`record` for many: in order, and for each what `record` would have answered or raised.
+
+    However many they are, it takes a few statements. A refused report makes no contact.
+    """
     results: dict[int, Recorded | CrmError] = {}
-    known: dict[int, UUID] = {}
+    owners: dict[int, UUID] = {}
     strangers: dict[int, Sender] = {}
-    resolved = await _resolved(session, reports)
+    resolved = await _resolved(session, {n: who for n, (who, _) in enumerate(reports) if isinstance(who, Sender)})
     for number, (who, report) in enumerate(reports):
-        owner = resolved.get(number) if isinstance(who, Sender) else who
-        refused = owner if isinstance(owner, IdentityAmbiguous) else timeline.refusal(report, now=now)
-        if refused:
+        owner = who if isinstance(who, UUID) else resolved[number]
+        if isinstance(owner, IdentityAmbiguous):
+            results[number] = owner
+        elif refused := timeline.refusal(report, now=now):
             results[number] = refused
         elif isinstance(owner, UUID):
-            known[number] = owner
+            owners[number] = owner
         elif isinstance(who, Sender):
             strangers[number] = who
-    results |= await _recorded(session, reports, known, by, now)
-    results |= await _of_strangers(session, reports, strangers, by, now)
+    if strangers:
+        for number, contact in (await _welcomed(session, reports, owners, strangers, by, now)).items():
+            if isinstance(contact, UUID):
+                owners[number] = contact
+            else:
+                results[number] = contact
+    numbers = sorted(owners)
+    recorded = await timeline.record_all(
+        session, reports=[(owners[number], reports[number][1]) for number in numbers], by=by, now=now
+    )
+    results.update(zip(numbers, recorded, strict=True))
+    if any(number in owners and isinstance(results[number], ExternalIdTaken) for number in strangers):
+        # Somebody may have been made a contact for it, who must not stay.
+        raise Unavailable("Somebody else wrote the same external id at this moment. Send the request again.")
     return [results[number] for number in range(len(reports))]
 
 
-async def _resolved(
-    session: Session, reports: Sequence[tuple[UUID | Sender, Report]]
-) -> dict[int, UUID | IdentityAmbiguous | None]:
-    lookups = {number: who.lookup for number, (who, _) in enumerate(reports) if isinstance(who, Sender)}
-    if not lookups:
+async def _resolved(session: Session, senders: Mapping[int, Sender]) -> dict[int, UUID | IdentityAmbiguous | None]:
+    if not senders:
         return {}
-    return dict(zip(lookups, await identities.resolve_all(session, lookups=list(lookups.values())), strict=True))
+    found = await identities.resolve_all(session, lookups=[sender.lookup for sender in senders.values()])
+    return dict(zip(senders, found, strict=True))
 
 
-async def _recorded(
+async def _welcomed(
     session: Session,
     reports: Sequence[tuple[UUID | Sender, Report]],
     owners: Mapping[int, UUID],
-    by: str,
-    now: datetime,
-) -> dict[int, Recorded | CrmError]:
-    of_contacts = [(owner, reports[number][1]) for number, owner in owners.items()]
-    return dict(zip(owners, await timeline.record_all(session, reports=of_contacts, by=by, now=now), strict=True))
-
-
-async def _of_strangers(
-    session: Session,
-    reports: Sequence[tuple[UUID | Sender, Report]],
     strangers: Mapping[int, Sender],
     by: str,
     now: datetime,
-) -> dict[int, Recorded | CrmError]:
-    """What becomes of the reports of people nobody knew. Whose external id has an owner already is not made."""
-    stored = await timeline.find(
-        session, pairs=[pair for number in strangers if (pair := reports[number][1].pair) is not None]
-    )
-    results: dict[int, Recorded | CrmError] = {}
-    first: dict[tuple[str, str], int] = {}
-    second: dict[int, int] = {}
-    new: dict[int, Sender] = {}
-    for number, sender in strangers.items():
-        pair = reports[number][1].pair
-        if pair is None:
-            new[number] = sender
-        elif pair in stored:
-            results[number] = timeline.taken(stored[pair])
-        elif strangers[leader := first.setdefault(pair, number)].identity.address == sender.identity.address:
-            new[number] = sender
+) -> dict[int, UUID | CrmError]:
+    """Make contacts of strangers: who each of them is now, or why the report is refused."""
+    pairs = {n: pair for n in sorted({*owners, *strangers}) if (pair := reports[n][1].pair) is not None}
+    stored = await timeline.find(session, pairs=list(pairs.values()))
+    # The same first message may have been recorded since they were looked up; then they are no strangers any more.
+    again = {number: sender for number, sender in strangers.items() if pairs.get(number) in stored}
+    found = {number: owner for number, owner in (await _resolved(session, again)).items() if owner is not None}
+    rows = await session.fetch("SELECT id FROM contacts WHERE id = ANY ($1)", list(owners.values()))
+    known = {row["id"] for row in rows}
+    whose: dict[int, UUID | Address] = {number: owner for number, owner in owners.items() if owner in known}
+    whose |= {number: _address(sender) for number, sender in strangers.items() if number not in found}
+    outdone = _outdone(whose, pairs, stored)
+
+    new = [sender for number, sender in strangers.items() if number not in found and number not in outdone]
+    made = await people.resolve_or_create_all(session, senders=new, by=by, now=now) if new else []
+    ids = dict(zip(map(_address, new), made, strict=True))
+    welcome: dict[int, UUID | CrmError] = {**found}
+    for number in strangers.keys() - found.keys():
+        holder = outdone.get(number, whose[number])
+        contact = ids[holder] if isinstance(holder, Address) else holder
+        if number in outdone and isinstance(contact, UUID):
+            welcome[number] = timeline.taken(pairs[number], by=contact)
         else:
-            second[number] = leader
-    if not new:
-        return results
-    owners = dict(
-        zip(new, await people.resolve_or_create_all(session, senders=list(new.values()), by=by, now=now), strict=True)
-    )
-    results |= {number: owner for number, owner in owners.items() if isinstance(owner, IdentityAmbiguous)}
-    found = {number: owner for number, owner in owners.items() if isinstance(owner, UUID)}
-    results |= await _recorded(session, reports, found, by, now)
-    if any(isinstance(results[number], ExternalIdTaken) for number in found):
-        # Somebody was made for it, who must not stay.
-        raise Unavailable("Somebody else wrote the same external id at this moment. Send the request again.")
-    return results | {number: _told_by_another(results[leader]) for number, leader in second.items()}
+            welcome[number] = contact
+    return welcome
 
 
-def _told_by_another(recorded: Recorded | CrmError) -> CrmError:
-    return recorded if isinstance(recorded, CrmError) else timeline.taken(recorded[0])
+def _outdone(
+    whose: Mapping[int, UUID | Address],
+    pairs: Mapping[int, tuple[str, str]],
+    stored: Mapping[tuple[str, str], Interaction],
+) -> dict[int, UUID | Address]:
+    """The strangers whose external id is somebody else's when it is their turn, each with whose it is then."""
+    holders: dict[tuple[str, str], UUID | Address] = {pair: found.contact_id for pair, found in stored.items()}
+    outdone = {}
+    for number, pair in pairs.items():
+        if number in whose:
+            holder = holders.setdefault(pair, whose[number])
+            if isinstance(whose[number], Address) and holder != whose[number]:
+                outdone[number] = holder
+    return outdone
+
+
+def _address(sender: Sender) -> Address:
+    return sender.identity.address

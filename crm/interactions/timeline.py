@@ -277,19 +277,18 @@ def _row(contact_id: UUID, report: Report, by: str, now: datetime) -> tuple[Any,
 
 
 def _again(stored: Mapping[tuple[str, str], Interaction], contact_id: UUID, report: Report) -> Recorded | CrmError:
-    interaction = stored.get(report.pair or ("", ""))
+    pair = report.pair
+    assert pair is not None, "only what has an external id can be there already"
+    interaction = stored.get(pair)
     if interaction is None:
-        return Unavailable("It was taken down and removed again at this moment. Send the request again.")
-    return (interaction, False) if interaction.contact_id == contact_id else taken(interaction)
+        return Unavailable("It was recorded and removed again at this moment. Send the request again.")
+    return (interaction, False) if interaction.contact_id == contact_id else taken(pair, by=interaction.contact_id)
 
 
-def taken(interaction: Interaction) -> ExternalIdTaken:
+def taken(pair: tuple[str, str], *, by: UUID) -> ExternalIdTaken:
     """The refusal of an external id under which something is on another contact's timeline."""
-    return ExternalIdTaken(
-        f"'{interaction.external_id}' of '{interaction.source}' happened with another contact.",
-        contact_id=str(interaction.contact_id),
-        interaction_id=str(interaction.id),
-    )
+    source, external_id = pair
+    return ExternalIdTaken(f"'{external_id}' of '{source}' happened with another contact.", contact_id=str(by))
 
 
 @functools.cache

@@ -237,9 +237,7 @@ async def _stored(
 ) -> dict[tuple[UUID, str], Mapping[str, Any]]:
     """Purchases that are recorded already, for orders that the directory gives to the same contact."""
     keys = [
-        (buyer, item.purchase.order_ref)
-        for buyer, item in known
-        if locked.orders.get(item.purchase.order_ref) == buyer
+        (buyer, item.purchase.order_ref) for buyer, item in known if locked.orders.get(item.purchase.order_ref) == buyer
     ]
     if not keys:
         return {}

@@ -1,0 +1,146 @@
+"""Examples for the contract: of bodies and answers by their component's name, of refusals by their code."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+_CONTACT: Final = "0198f3a2-7c1e-7d50-b3a4-c5d6e7f80912"
+_PROGRAM: Final = "0198f3a2-0b5c-7a11-9c3e-2f4d6b8a0c1e"
+_RULE: Final = "0198f3a2-11d4-7e62-8b7a-5c3e1f9d7b24"
+_TIER: Final = "0198f3a2-13a0-7c18-a5d2-9e7f3b1c5d46"
+_AWARD: Final = "0198f3b1-42c8-7f05-8e6d-1a3c5b7d9f02"
+_EARNING: Final = "0198f3b2-05a6-7d91-b4c7-3e5f7a9b1c80"
+_REDEMPTION: Final = "0198f3b4-61f2-7a4e-8d29-7b9d1f3a5c62"
+_REVERSAL: Final = "0198f3b6-1f0c-7e8b-a13f-5d7c9e1b3a44"
+_THEN: Final = "2026-11-01T09:30:00Z"
+_NOW: Final = "2026-11-01T09:31:27.482915Z"
+
+
+def _balance(available: int, *, earned: int, redeemed: int = 0) -> dict[str, Any]:
+    return {
+        "program_id": _PROGRAM, "available": available, "pending": 0, "held": 0, "lifetime_earned": earned,
+        "lifetime_redeemed": redeemed, "expiring": [], "expiring_later": 0,
+    }  # fmt: skip
+
+
+def _tier(missing: int) -> dict[str, Any]:
+    following = {"name": "Gold", "missing": missing, "unit": "points"}
+    return {"current": None, "since": None, "until": None, "next": following, "to_stay": None}
+
+
+_SARI: Final[Mapping[str, Any]] = {
+    "name": "Sari Dewi", "given_name": "Sari", "family_name": "Dewi", "locale": "id-ID", "time_zone": "Asia/Jakarta",
+    "birth_on": "1990-03-10", "tags": ["vip"], "attributes": {"favourite_store": "Bandung"},
+}  # fmt: skip
+_MESSAGE: Final[Mapping[str, Any]] = {
+    "channel": "whatsapp", "kind": "message", "direction": "inbound", "occurred_at": _THEN,
+    "body": "Is my order ready?", "source": "till-3", "external_id": "wamid.X",
+}  # fmt: skip
+_ORDER: Final[Mapping[str, Any]] = {
+    "order_ref": "INV-1001", "occurred_at": _THEN, "currency": "IDR",
+    "lines": [{"sku": "KOPI-1", "category": "drinks", "quantity": "2", "unit_price": "25000.00"}],
+    "discounts": [{"amount": "5000.00", "line": 0}],
+    "payments": [{"tender": "cash", "amount": "45000.00"}],
+}  # fmt: skip
+_RULES: Final = [{
+    "rule_id": _RULE, "version": 1, "name": "A point for each 1,000", "outcome": "applied", "reason": "applied",
+    "basis": "45000.00", "points_requested": 45, "points": 45,
+}]  # fmt: skip
+_CARD: Final = {"kind": "card", "value": "6012 3456"}
+_NEW_RULE: Final = {"name": "A point for each 1,000", "kind": "per_amount", "points": 1, "per": "1000"}
+_NEW_PROGRAM: Final = {"name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta"}
+_NEW_TIER: Final = {"name": "Gold", "threshold": 1000, "benefits": {"earn_factor": "1.5"}}
+
+EXAMPLES: Final[Mapping[str, Any]] = {
+    "NewKey": {"name": "Till 3", "scopes": ["contacts:read", "loyalty:award"]},
+    "NewContact": {
+        **_SARI,
+        "identities": [{"kind": "email", "value": "Sari@example.com"}, {"kind": "phone", "value": "+62 812-3456-789"}],
+    },
+    "ContactPatch": {"name": "Sari Dewi Lestari", "attributes": {"favourite_store": None}},
+    "ContactBatch": {"items": [{"name": "Budi"}, {"name": "Ayu", "tags": ["vip"]}]},
+    "Contact": {
+        "id": _CONTACT,
+        **_SARI,
+        "identities": [
+            {"kind": "email", "account": "", "value": "sari@example.com", "raw": "Sari@example.com", "verified": False},
+            {"kind": "phone", "account": "", "value": "+628123456789", "raw": "+62 812-3456-789", "verified": False},
+        ],
+        "version": 1, "created_at": _NOW, "updated_at": _NOW,
+    },
+    "IdentityBody": {"kind": "whatsapp", "value": "+62 812-3456-789", "verified": True},
+    "Identity": {
+        "kind": "whatsapp", "account": "", "value": "+628123456789", "raw": "+62 812-3456-789", "verified": True,
+    },
+    "NewInteraction": _MESSAGE,
+    "InteractionOf": {**_MESSAGE, "identity": {"kind": "whatsapp", "value": "+62 812-3456-789"}},
+    "Interaction": {
+        "contact_id": _CONTACT, "id": "0198f3a9-2e74-7b0f-8c5a-4d6e8f0a2b3c", "recorded_at": _NOW, "subject": None,
+        "data": {}, "thread_id": None, "case_id": None, "by": "key:Till 3", **_MESSAGE,
+    },
+    "NewProgram": _NEW_PROGRAM,
+    "ProgramView": {
+        "id": _PROGRAM, **_NEW_PROGRAM, "default": True, "rounding": "floor",
+        "earn_on": {"tax": False, "shipping": False}, "version": 1, "created_at": _NOW, "updated_at": _NOW,
+    },
+    "NewEarningRule": _NEW_RULE,
+    "EarningRulePatch": {"points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]}},
+    "EarningRule": {
+        "id": _RULE, "program_id": _PROGRAM, "version": 1, **_NEW_RULE, "status": "active", "factor": "1",
+        "filter": None, "window": None, "min_spend": None, "code": None, "max_points_per_purchase": None,
+        "over_max": "trim", "stackable": True, "priority": 0, "applies_to": "amount", "created_at": _NOW,
+        "updated_at": _NOW,
+    },
+    "NewTier": _NEW_TIER,
+    "TierView": {"id": _TIER, "program_id": _PROGRAM, **_NEW_TIER},
+    "TierPolicyBody": {"basis": "points", "window": "lifetime", "downgrade": "never"},
+    "TierPolicy": {"basis": "points", "window": "lifetime", "downgrade": "never"},
+    "NewAward": {"points": 50, "reason": "goodwill", "note": "The first cup was cold."},
+    "NewAdjustment": {"points": -10, "reason": "wrong_award"},
+    "Posted": {
+        "transaction_id": _AWARD, "points": 50, "balance": _balance(50, earned=50), "tier": _tier(950),
+    },
+    "NewPurchase": _ORDER,
+    "NewPurchaseBy": {**_ORDER, "identity": _CARD},
+    "Recorded": {
+        "order_ref": "INV-1001", "points": 45, "transaction_id": _EARNING, "rules": _RULES,
+        "balance": _balance(85, earned=95), "tier": _tier(905),
+    },
+    "NewRedemption": {"points": 40, "order_ref": "INV-1002"},
+    "Redemption": {
+        "id": _REDEMPTION, "points": 40, "status": "redeemed", "balance": _balance(45, earned=95, redeemed=40),
+    },
+    "RedemptionView": {
+        "id": _REDEMPTION, "program_id": _PROGRAM, "points": 40, "order_ref": "INV-1002", "status": "redeemed",
+        "occurred_at": _NOW, "reversal_id": None,
+    },
+    "NewReversal": {"reason": "order_cancelled"},
+    "Returned": {
+        "transaction_id": _REVERSAL, "points": 40, "points_returned": 40, "points_returned_expired": 0,
+        "balance": _balance(85, earned=95), "tier": _tier(905),
+    },
+    "PointsTransaction": {
+        "id": _EARNING, "program_id": _PROGRAM, "seq": 3, "kind": "earn", "cause": "purchase", "points": 45,
+        "reason": None, "order_ref": "INV-1001", "reverses": None, "occurred_at": _THEN, "recorded_at": _NOW,
+        "available_after": 85, "rules": _RULES, "by": "key:Till 3",
+    },
+    "Loyalty": {**_balance(85, earned=95), "tier": _tier(905)},
+}  # fmt: skip
+
+REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    "insufficient_points": (
+        "4000 points are needed and 85 can be spent; 3915 are missing.",
+        {"required": 4000, "available": 85, "missing": 3915},
+    ),
+    "identity_taken": (
+        "The email 'sari@example.com' belongs to another contact.",
+        {"contact_id": _CONTACT, "identity": {"kind": "email", "account": "", "value": "sari@example.com"}},
+    ),
+    "invalid": (
+        "Some fields are not valid.",
+        {"errors": [{"pointer": "/points", "code": "int_type", "message": "Input should be a valid integer"}]},
+    ),
+    "order_ref_reused": ("This order belongs to another contact.", {}),
+    "currency_mismatch": ("The program counts in IDR, the purchase is in SGD.", {}),
+    "idempotency_key_reused": ("Use a new key for a new request; this one was used with another body.", {}),
+}
+"""For each: the detail, and the members that go with it."""
