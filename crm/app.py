@@ -21,6 +21,7 @@ from crm.api import (
     programs,
     purchases,
     requests,
+    routes,
 )
 from crm.api.edge import Edge
 from crm.db.session import Database
@@ -57,32 +58,31 @@ def create_app(
             app.state.authenticator = auth.Authenticator(pool)
             yield
 
+    public = [*health.handlers, *docs.handlers]
     app = Litestar(
         [
-            Router("/v1", route_handlers=V1, before_request=requests.refuse_unknown_parameters),
-            *health.handlers,
-            *docs.handlers,
+            Router("/v1", route_handlers=[*routes.options(V1), *V1]),
+            *routes.options(public),
+            *public,
         ],
         lifespan=[lifespan],
-        guards=[auth.authorize],
+        before_request=requests.admit,
         request_class=requests.ApiRequest,
         logging_config=None,
         exception_handlers={Exception: errors.respond},
-        dependencies={
-            "session": Provide(requests.provide_session),
-            "now": Provide(requests.provide_now),
-            "by": Provide(requests.provide_by),
-            "once": Provide(requests.provide_idempotency),
-            "region": Provide(identities.provide_region),
-        },
+        dependencies={"session": Provide(requests.provide_session)},
         openapi_config=None,  # the contract is crm.api.contract's
     )
     app.state.registry = registry
     app.state.region = region
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
-            if "scopes" not in handler.opt and "OPTIONS" not in handler.http_methods:
+            if "OPTIONS" in handler.http_methods:
+                continue
+            if "scopes" not in handler.opt:
                 raise RuntimeError(f"{route.path} declares no scopes")
+            if handler.resolve_before_request() is not app.before_request:
+                raise RuntimeError(f"{route.path} lets in whoever comes: before_request belongs to the application")
     return app, Edge(app, registry)
 
 

@@ -5,13 +5,14 @@ was migrated once.
 """
 
 import asyncio
+import fcntl
 import gc
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ import crm.db.session
 from crm.api import auth
 from crm.app import create_app
 from crm.db import migrations
-from crm.db.cluster import Cluster
+from crm.db.cluster import Cluster, EmbeddedPostgresError
 from crm.db.embedded import EmbeddedPostgres
 from crm.db.session import Database, Session
 
@@ -36,6 +37,7 @@ IMAGE = "postgres:18"
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "500"}
 """For a server whose data nobody needs after the run. Tests of crashes start servers of their own."""
 CONNECTIONS_MAX = 12
+PREFIX = "setia-tests-"
 MEMORY, MEMORY_MIN = Path("/dev/shm"), 4 * 2**30  # noqa: S108 - mkdtemp makes a private folder there
 
 # Only tables with something in them: emptying one costs a new file for it and for each of its indexes.
@@ -111,7 +113,9 @@ def _docker_answers() -> bool:
 def _embedded(stack: ExitStack) -> str:
     # In memory where there is room. Not in pytest's own folders: the server's account can't enter them.
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_MIN
-    folder = Path(tempfile.mkdtemp(prefix="setia-tests-", dir=MEMORY if roomy else None))
+    parent = MEMORY if roomy else Path(tempfile.gettempdir())
+    _clear_away_abandoned(parent)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     stack.callback(shutil.rmtree, folder)
     folder.chmod(0o711)
     cluster = Cluster(folder / "postgres")
@@ -119,6 +123,17 @@ def _embedded(stack: ExitStack) -> str:
     with (cluster.path / "postgresql.conf").open("a") as conf:
         conf.writelines(f"{name} = {value}\n" for name, value in SETTINGS.items())
     return stack.enter_context(EmbeddedPostgres(folder)).dsn()
+
+
+def _clear_away_abandoned(parent: Path) -> None:
+    """Stop the servers of runs that were killed: those whose lock nobody holds any more."""
+    for users in parent.glob(f"{PREFIX}*/postgres.users"):
+        with suppress(OSError), users.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            with suppress(EmbeddedPostgresError), EmbeddedPostgres(users.parent):
+                pass
+            shutil.rmtree(users.parent, ignore_errors=True)
 
 
 @asynccontextmanager

@@ -52,7 +52,9 @@ PEOPLE = (
     # beginning of every word.
     """
     CREATE FUNCTION folded(p_text text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
-        SELECT ' ' || translate(lower(regexp_replace(normalize(p_text, NFKD), '[\\u0300-\\u036f]', '', 'g')), 'đøłς', 'dolσ')
+        SELECT ' ' || translate(
+            lower(regexp_replace(normalize(p_text, NFKD), '[\\u0300-\\u036f]', '', 'g')), 'đøłς', E'dol\\u03c3'
+        )
     $$
     """,
     """

@@ -9,7 +9,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
 from crm.db.ids import uuid7
 from crm.db.session import Database, Session
@@ -188,10 +187,10 @@ class Authenticator:
         return Principal(row["id"], f"key:{row['name']}", frozenset(row["scopes"]), row["expires_at"])
 
 
-async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Litestar's guard over every route: knows the caller, and that the caller may. Sets `scope["auth"]`."""
-    required = handler.opt.get("scopes")
-    if required is None or required is PUBLIC:
+async def authorize(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    """Make sure that the caller is known and may. Sets `scope["auth"]`. Raises Unauthenticated, ScopeMissing."""
+    required: frozenset[str] = connection.route_handler.opt["scopes"]
+    if required is PUBLIC:
         return
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:

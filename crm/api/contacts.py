@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from litestar import Response
 from litestar.params import FromPath, QueryParameter
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, StringConstraints
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, StringConstraints, WithJsonSchema
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema, to_json
 
 from crm.api import batches, paging
@@ -19,7 +19,7 @@ from crm.api.identities import IdentityBody, tail
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.requests import decode
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, delete, get, patch, post, put
-from crm.api.schemas import Body, Line, Patch
+from crm.api.schemas import ZONE_SCHEMA, Body, Line, Patch
 from crm.contacts import attributes, contacts, drafts, identities, search, tags
 from crm.contacts.addresses import InvalidIdentity
 from crm.contacts.contacts import Contact, ContactNotFound
@@ -34,6 +34,7 @@ from crm.interactions.people import HasHistory
 
 BATCH_MAX = 500
 _Rank = Annotated[int, msgspec.Meta(ge=0, le=search.RANK_MAX)]
+_LOCALE = r"^[A-Za-z]{2,3}([-_][A-Za-z]{4})?([-_]([A-Za-z]{2}|[0-9]{3}))?(-[A-Za-z0-9]{1,8}){0,4}$"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
 
 
@@ -47,11 +48,36 @@ def _day(value: Any) -> Any:
 
 
 Day = Annotated[date | None, BeforeValidator(_day)]
-Locale = Annotated[str, StringConstraints(max_length=35)]
-Zone = Annotated[str, StringConstraints(max_length=64)]
-Tags = Annotated[list[Annotated[str, StringConstraints(max_length=200)]], Field(max_length=tags.COUNT_MAX)]
+Locale = Annotated[
+    str, StringConstraints(max_length=35), Field(json_schema_extra={"pattern": _LOCALE, "examples": ["id-ID"]})
+]
+Zone = Annotated[str, StringConstraints(max_length=64), ZONE_SCHEMA]
+Tag = Annotated[
+    str,
+    StringConstraints(max_length=200),
+    Field(json_schema_extra={"minLength": 1, "maxLength": tags.LENGTH_MAX, "pattern": r"\S"}),
+]
+Tags = Annotated[list[Tag], Field(max_length=tags.COUNT_MAX)]
+_ATTRIBUTE_TEXT = {"type": "string", "maxLength": attributes.TEXT_LENGTH_MAX}
 AttributeValues = Annotated[
-    dict[str, str | bool | int | float | list[str] | None], Field(max_length=attributes.COUNT_MAX)
+    dict[str, str | bool | int | float | list[str] | None],
+    Field(max_length=attributes.COUNT_MAX),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "Null removes one.",
+            "maxProperties": attributes.COUNT_MAX,
+            "propertyNames": {"pattern": r"^[^\W\d][\w.-]{0,62}$"},
+            "additionalProperties": {
+                "anyOf": [
+                    _ATTRIBUTE_TEXT,
+                    {"type": "number", "minimum": -attributes.NUMBER_MAX, "maximum": attributes.NUMBER_MAX},
+                    {"type": "array", "items": _ATTRIBUTE_TEXT, "maxItems": attributes.LIST_LENGTH_MAX},
+                    {"type": ["boolean", "null"]},
+                ]
+            },
+        }
+    ),
 ]
 
 
@@ -90,6 +116,8 @@ class ContactPatch(Patch):
     birth_on: Day = None
     tags: Tags | None = None
     attributes: AttributeValues | None = None
+
+    not_nullable = frozenset({"name"})
 
     def changes(self) -> dict[str, Any]:
         """What is given, null included."""

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import HeaderParameter, ParameterKwarg, QueryParameter
+from litestar.params import HeaderParameter, ParameterKwarg, PathParameter, QueryParameter
 from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 from pydantic import TypeAdapter
@@ -215,7 +215,7 @@ class _Operation:
             ("cursor" in self._arguments, (BrokenCursor,)),
             ("{" in self.path, (NotFound,)),
             ("if_match" in self._arguments, (Stale, NotAnETag)),
-            ("once" in self._arguments, (IdempotencyKeyReused,)),
+            (self._handler.opt["idempotent"], (IdempotencyKeyReused,)),
             (self.method != "GET", (Conflict,)),
             (bool(self._handler.opt["scopes"]), (Unauthenticated, ScopeMissing, Invalid)),
         )
@@ -227,7 +227,7 @@ class _Operation:
 
     def _successes(self, schemas: _Schemas) -> Mapping[str, _Json]:
         opt = self._handler.opt
-        headers = ["X-Request-Id", *opt["headers"], *(["Idempotency-Replayed"] if "once" in self._arguments else [])]
+        headers = ["X-Request-Id", *opt["headers"], *(["Idempotency-Replayed"] if opt["idempotent"] else [])]
         answer: _Json = {"headers": {name: _reference("headers", name) for name in headers}}
         status = self._handler.status_code
         if status == _NO_CONTENT:
@@ -249,9 +249,12 @@ class _Operation:
 
     def _path_parameters(self) -> Iterator[_Json]:
         for component in self._route.path_parameters.values():
+            said = self._arguments[component.name].kwarg_definition
             schema = (
                 {"type": "string", "format": "uuid"} if component.type is UUID else {"type": "string", "minLength": 1}
             )
+            if isinstance(said, PathParameter):
+                schema |= said.schema_extra or {}
             yield {"name": component.name, "in": "path", "required": True, "schema": schema}
 
     def _other_parameters(self) -> Iterator[_Json]:
@@ -266,7 +269,7 @@ class _Operation:
                 "name": said.name or name, "in": said.param_type.value, "description": said.description or "",
                 "required": field.is_required, "schema": schema,
             }  # fmt: skip
-        if "once" in self._arguments:
+        if self._handler.opt["idempotent"]:
             yield _reference("parameters", "Idempotency-Key")
 
 
@@ -291,7 +294,10 @@ class _Generator(GenerateJsonSchema):
         return self.mode == "serialization" or super().field_is_required(field, total)
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        return self.generate_inner(schema["schema"]) if self.mode == "serialization" else super().default_schema(schema)
+        # That null stands for what is left out goes without saying.
+        if self.mode == "serialization" or schema.get("default", ...) is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
         return {"type": "string", "pattern": r"^-?\d+(\.\d+)?$", "examples": ["120000.00"]}

@@ -9,7 +9,10 @@ from crm.errors import FieldError, Invalid
 IfMatch = Annotated[
     str | None,
     HeaderParameter(
-        name="If-Match", max_length=100, description="The `ETag` of what you read; a stale one is refused."
+        name="If-Match",
+        max_length=100,
+        description="The `ETag` of what you read; a stale one is refused.",
+        schema_extra={"pattern": r'^(\*|(W/)?"\d{1,18}")$'},
     ),
 ]
 

@@ -6,14 +6,13 @@ from typing import Annotated
 from urllib.parse import unquote
 
 from litestar import Response
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath, PathParameter, QueryParameter
 from pydantic import Field, StringConstraints
 
 from crm.api.etags import etag
 from crm.api.paging import Page
-from crm.api.requests import ApiRequest
 from crm.api.routes import AnyRequest, ContactId, delete, get, post
-from crm.api.schemas import Body, Code, Reference
+from crm.api.schemas import CODE_SCHEMA, Body, Code, Reference
 from crm.contacts import contacts, identities
 from crm.contacts.addresses import LENGTH_MAX, InvalidIdentity, address
 from crm.contacts.contacts import Contact, ContactNotFound
@@ -23,6 +22,7 @@ from crm.db.session import Session
 from crm.errors import FieldError
 from crm.interactions import people
 
+_KIND = PathParameter(schema_extra=CODE_SCHEMA)
 Account = Annotated[
     str | None, QueryParameter(max_length=100, description="The channel account or shop that the value belongs to.")
 ]
@@ -41,12 +41,6 @@ class IdentityBody(Body):
     verified: bool = False
 
 
-async def provide_region(request: ApiRequest) -> str:
-    """The country of phone numbers that are written without one."""
-    region: str = request.app.state.region
-    return region
-
-
 @get(
     "/contacts/by/{kind:str}/{value:path}",
     scopes={"contacts:read"},
@@ -54,7 +48,7 @@ async def provide_region(request: ApiRequest) -> str:
     headers=("ETag",),
 )
 async def get_contact_by_identity(
-    session: Session, request: AnyRequest, kind: FromPath[str], value: FromPath[PurePosixPath], region: str,
+    session: Session, request: AnyRequest, kind: Annotated[str, _KIND], value: FromPath[PurePosixPath], region: str,
     account: Account = None,
 ) -> Response[Contact]:  # fmt: skip
     """Find a contact by an identity, typed in any form.
@@ -111,7 +105,7 @@ async def list_identities(session: Session, contact_id: FromPath[ContactId]) -> 
 )
 async def remove_identity(
     session: Session, contact_id: FromPath[ContactId],
-    kind: Annotated[str, QueryParameter(max_length=63, description="Its kind.")],
+    kind: Annotated[str, QueryParameter(max_length=63, description="Its kind.", schema_extra=CODE_SCHEMA)],
     value: Annotated[str, QueryParameter(max_length=LENGTH_MAX, description="Its value, typed in any form.")],
     region: str, by: str, now: datetime, account: Account = None,
 ) -> None:  # fmt: skip

@@ -15,7 +15,7 @@ from crm.api.batches import BatchResult
 from crm.api.contacts import Judged
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, get, post
-from crm.api.schemas import Body, Code, ExternalId, Instant, JsonObject, Reference, Text
+from crm.api.schemas import Body, Code, ExternalId, Instant, JsonObject, Reference, Text, either
 from crm.contacts.addresses import LENGTH_MAX, InvalidIdentity
 from crm.contacts.contacts import ContactNotFound
 from crm.contacts.identities import IdentityAmbiguous
@@ -95,6 +95,8 @@ class SenderBody(Body):
 
 class InteractionOf(InteractionFields):
     """Something that happened with a contact, or with whoever has an identity."""
+
+    model_config = either(contact_id="string", identity="object")
 
     contact_id: UUID | None = None
     identity: SenderBody | None = None
@@ -260,7 +262,7 @@ def _instant(name: str, value: str | None) -> datetime | None:
     if "T" in value:
         value = value.replace(" ", "+")  # what is left of the + of an offset that was not percent-encoded
     try:
-        return _INSTANT.validate_json(msgspec.json.encode(value), strict=True)
+        return _INSTANT.validate_python(value)
     except ValidationError as error:
         message = error.errors()[0]["msg"]
         raise Invalid(

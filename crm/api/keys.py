@@ -7,7 +7,7 @@ from uuid import UUID
 
 from litestar import Request
 from litestar.params import FromPath
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from crm.api import auth, paging
 from crm.api.paging import Cursor, Limit, Page
@@ -16,12 +16,14 @@ from crm.api.schemas import Body, Instant, Line
 from crm.db import idempotency, writes
 from crm.db.session import Session
 
+Scope = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(auth.SCOPES)})]
+
 
 class NewKey(Body):
     """A key for one integration, with no more scopes than it needs."""
 
     name: Line
-    scopes: Annotated[list[str], Field(min_length=1, max_length=50)]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=50)]
     expires_at: Instant | None = None
 
 

@@ -81,7 +81,7 @@ class NewAdjustment(Body):
     """A correction by hand, up or down."""
 
     program_id: UUID | None = None
-    points: SignedPoints
+    points: Annotated[SignedPoints, Field(json_schema_extra={"not": {"const": 0}})]
     reason: Code
     note: Text | None = None
     allow_negative: bool = False

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 from uuid import UUID
 
 import msgspec
@@ -59,12 +59,7 @@ class ProgramPatch(Patch):
     rounding: Literal["floor", "nearest", "ceil"] | None = None
     earn_on: EarnOnBody | None = None
 
-    @model_validator(mode="after")
-    def _nothing_cleared(self) -> "ProgramPatch":
-        for name in self.model_fields_set:
-            if getattr(self, name) is None:
-                raise PydanticCustomError("required", f"{name} can't be cleared")
-        return self
+    not_nullable = frozenset({"name", "time_zone", "default", "rounding", "earn_on"})
 
 
 def _factor(value: Any) -> Any:
@@ -141,11 +136,18 @@ class NewEarningRule(Body):
     status: Literal["active", "draft", "disabled"] = "active"
 
 
+_HINTS = get_type_hints(NewEarningRule, include_extras=True)
+
+
+class _RulePatch(Patch):
+    not_nullable = frozenset({"name", "kind"})
+
+
 EarningRulePatch = create_model(
     "EarningRulePatch",
-    __base__=Patch,
+    __base__=_RulePatch,
     __doc__="The fields to change; null goes back to the default.",
-    **{name: (field.annotation | None, None) for name, field in NewEarningRule.model_fields.items()},  # type: ignore[call-overload, operator]
+    **{name: (hint | None, None) for name, hint in _HINTS.items() if name in NewEarningRule.model_fields},  # type: ignore[call-overload]
 )
 
 

@@ -16,7 +16,7 @@ from crm.api.batches import BatchResult
 from crm.api.loyalty import PROGRAM, PlaceBody, ProgramId
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
-from crm.api.schemas import Amount, Body, Code, Currency, Instant, Line, Reference
+from crm.api.schemas import Amount, Body, Code, Currency, Instant, Line, Reference, either
 from crm.contacts.addresses import InvalidIdentity
 from crm.contacts.identities import IdentityAmbiguous
 from crm.db import idempotency, writes
@@ -60,6 +60,8 @@ class PaymentBody(Body):
 
 
 class PurchaseFields(PlaceBody):
+    model_config = either(lines="array", total="string")
+
     order_ref: Reference
     occurred_at: Instant
     currency: Currency

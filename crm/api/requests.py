@@ -1,15 +1,19 @@
 """How a request becomes arguments: strict JSON bodies, the session, the caller, the Idempotency-Key."""
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import jiter
 from litestar import Request
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
+from litestar.typing import FieldDefinition
 from pydantic import ValidationError
 
+from crm.api import auth
 from crm.api.errors import UnsupportedMediaType
 from crm.api.schemas import Body
 from crm.db import idempotency
@@ -17,6 +21,8 @@ from crm.db.session import Database, Session
 from crm.errors import FieldError, Invalid, Malformed, NotFound
 
 _KEY_LENGTH_MAX = 255
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII | re.IGNORECASE)
+_WHOLE = re.compile(r"-?\d+\Z", re.ASCII)
 B = TypeVar("B", bound=Body)
 
 
@@ -49,41 +55,66 @@ def decode(model: type[B], raw: bytes) -> B:
         ) from error
 
 
-async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
-    """What runs before a handler: a parameter nobody reads is a filter that silently does nothing. Raises Invalid."""
+async def admit(request: Request[Any, Any, Any]) -> None:
+    """What runs before every handler: the caller is known and may, and every parameter is read by somebody.
+
+    A hook and not a guard: the framework copies the handler for every guard, which costs more than the check.
+    Raises Unauthenticated, ScopeMissing, Invalid.
+    """
+    await auth.authorize(request)
+    _refuse_unknown_parameters(request)
+
+
+def _refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
+    # A parameter nobody reads is a filter that silently does nothing.
     if "\x00" in request.scope["path"]:
         raise NotFound("No path contains the NUL character.")
-    if not request.scope["query_string"]:
+    known = _parameters(request.route_handler)
+    if not request.scope["query_string"] and not any(field.is_required for field in known.values()):
         return
     given = request.query_params
-    known = _parameters(request.route_handler)
     errors = [
         *(FieldError(f"query/{name}", "unknown_parameter", "is not known here") for name in given if name not in known),
         *(
             FieldError(f"query/{name}", "repeated_parameter", "is given more than once")
             for name in given
-            if not known.get(name, True) and len(given.getall(name)) > 1
+            if name in known and not known[name].is_non_string_sequence and len(given.getall(name)) > 1
         ),
         *(
-            FieldError(f"query/{name}", "nul_character", "must not contain the NUL character")
+            FieldError(f"query/{name}", code, message)
             for name, value in given.multi_items()
-            if "\x00" in value
+            for code, message in _problems(known.get(name), value)
+        ),
+        *(
+            FieldError(f"query/{name}", "missing", "is needed here")
+            for name, field in known.items()
+            if field.is_required and name not in given
         ),
     ]
     if errors:
         raise Invalid(f"The parameters here are: {', '.join(sorted(known)) or 'none'}.", errors=errors)
 
 
-def _parameters(handler: BaseRouteHandler) -> dict[str, bool]:
-    """The query parameters that a handler declares, and whether each may be repeated."""
-    known: dict[str, bool] | None = handler.opt.get("parameters")
+def _parameters(handler: BaseRouteHandler) -> dict[str, FieldDefinition]:
+    """The query parameters that a handler declares."""
+    known: dict[str, FieldDefinition] | None = handler.opt.get("parameters")
     if known is None:
         known = handler.opt["parameters"] = {
-            field.kwarg_definition.name or name: field.is_non_string_sequence
+            field.kwarg_definition.name or name: field
             for name, field in handler.parsed_fn_signature.parameters.items()
             if isinstance(field.kwarg_definition, QueryParameter)
         }
     return known
+
+
+def _problems(field: FieldDefinition | None, value: str) -> Iterator[tuple[str, str]]:
+    """What the framework would let through: it takes `null` for nothing, and 1e1 for a whole number."""
+    if "\x00" in value:
+        yield "nul_character", "must not contain the NUL character"
+    elif field is not None and field.has_inner_subclass_of(UUID) and not _UUID.match(value):
+        yield "uuid", "must be a UUID"
+    elif field is not None and field.is_subclass_of(int) and not _WHOLE.match(value):
+        yield "integer", "must be a whole number"
 
 
 async def provide_session(request: ApiRequest) -> AsyncIterator[Session]:
@@ -93,18 +124,19 @@ async def provide_session(request: ApiRequest) -> AsyncIterator[Session]:
         yield session
 
 
-async def provide_now() -> datetime:
-    """When the request arrived, in UTC."""
+async def _now(_: ApiRequest) -> datetime:
     return datetime.now(UTC)
 
 
-async def provide_by(request: ApiRequest) -> str:
-    """What the books say about who did it."""
+async def _by(request: ApiRequest) -> str:
     return request.scope["auth"].name  # type: ignore[no-any-return]
 
 
-async def provide_idempotency(request: ApiRequest) -> idempotency.Request | None:
-    """The request's identity for retries, where the caller gave it an Idempotency-Key."""
+async def _region(request: ApiRequest) -> str:
+    return request.app.state.region  # type: ignore[no-any-return]
+
+
+async def _once(request: ApiRequest) -> idempotency.Request | None:
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
@@ -120,6 +152,19 @@ async def provide_idempotency(request: ApiRequest) -> idempotency.Request | None
         key=key,
         body=await request.body(),
     )
+
+
+FACTS: Final[Mapping[str, Callable[[ApiRequest], Awaitable[Any]]]] = {
+    "now": _now,
+    "by": _by,
+    "region": _region,
+    "once": _once,
+}
+"""What a handler learns of its request by the name of an argument.
+
+`now` is when it arrived, in UTC; `by` what the books say about who did it; `region` the country of phone numbers
+written without one; `once` its identity for retries, where the caller gave it an Idempotency-Key.
+"""
 
 
 def _escaped(part: int | str) -> str:

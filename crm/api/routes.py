@@ -1,6 +1,8 @@
 """Route decorators that make a scope compulsory and say what the contract can't read off a handler's types."""
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -8,15 +10,18 @@ from uuid import UUID
 import litestar
 from litestar import Request
 from litestar.di import NamedDependency
+from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 
+from crm.api.auth import PUBLIC
+from crm.api.requests import FACTS
 from crm.errors import CrmError
+
+AnyRequest = Request[Any, Any, Any]
 
 BODY_MAX = 1_000_000
 BATCH_BODY_MAX = 5_000_000
-DEPENDENCIES = frozenset({"session", "now", "by", "once", "region"})
-"""What a handler asks for by the name of its argument; see crm.app."""
 
 
 def _route(
@@ -43,21 +48,70 @@ def _route(
             summary=summary.rstrip("."),
             description=" ".join(description.split()) or None,
             request_max_body_size=body_max,
+            idempotent="once" in function.__annotations__,
             **options,
-        )(_marked(function))
+        )(_with_facts(_marked(function)))
         return handler
 
     return decorate
 
 
+def options(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+    """What answers OPTIONS on the paths of `handlers`, to be registered before them.
+
+    The framework's own would name the methods of one handler only.
+    """
+    methods: dict[str, set[str]] = {}
+    for handler in handlers:
+        for path in handler.paths:
+            methods.setdefault(path, {"OPTIONS"}).update(handler.http_methods)
+    return [_options(path, ", ".join(sorted(allowed))) for path, allowed in methods.items()]
+
+
+def _options(path: str, allowed: str) -> HTTPRouteHandler:
+    @litestar.route(path, http_method=HttpMethod.OPTIONS, status_code=204, scopes=PUBLIC)
+    async def answer() -> litestar.Response[None]:
+        return litestar.Response(None, headers={"Allow": allowed})
+
+    return answer
+
+
 def _marked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Say for every handler, in Litestar's words, which arguments are dependencies and which is the body."""
+    """Say for every handler, in Litestar's words, which argument is the dependency and which is the body."""
     types: dict[str, Any] = function.__annotations__
-    for name in types:
-        marker: Any = NamedDependency if name in DEPENDENCIES else JSONBody if name == "data" else None
-        if marker is not None:
+    for name, marker in (("session", NamedDependency), ("data", JSONBody)):
+        if name in types:
             types[name] = marker[types[name]]
     return function
+
+
+def _with_facts(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Fill in what a handler asks to know of its request.
+
+    As dependencies of the framework, several such facts would each become a task of their own for every request.
+    """
+    signature = inspect.signature(function)
+    facts = [(name, FACTS[name]) for name in signature.parameters if name in FACTS]
+    if not facts:
+        return function
+
+    @functools.wraps(function)
+    async def handler(request: AnyRequest, **arguments: Any) -> Any:
+        for name, fact in facts:
+            arguments[name] = await fact(request)  # type: ignore[arg-type]
+        if "request" in signature.parameters:
+            arguments["request"] = request
+        return await function(**arguments)
+
+    kept = {name: each for name, each in signature.parameters.items() if name not in FACTS and name != "request"}
+    first = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=AnyRequest)
+    handler.__signature__ = signature.replace(parameters=[first, *kept.values()])  # type: ignore[attr-defined]
+    handler.__annotations__ = {
+        "request": AnyRequest,
+        **{name: each.annotation for name, each in kept.items()},
+        "return": signature.return_annotation,
+    }
+    return handler
 
 
 get = partial(_route, litestar.get)
@@ -67,4 +121,3 @@ patch = partial(_route, litestar.patch)
 delete = partial(_route, litestar.delete)
 
 ContactId = UUID
-AnyRequest = Request[Any, Any, Any]

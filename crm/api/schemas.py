@@ -4,7 +4,8 @@ import re
 import unicodedata
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar
+from functools import cache
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 from zoneinfo import available_timezones
 
@@ -15,10 +16,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StringConstraints,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 POINTS_MAX = 2**53 - 1
 YEAR_MIN, YEAR_MAX = 1900, 2199
@@ -30,10 +35,34 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, frozen=True)
 
 
+def either(**types: str) -> ConfigDict:
+    """The configuration of a body that has exactly one of these fields, as its schema should say it."""
+    one = [{"required": [name], "properties": {name: {"type": type_}}} for name, type_ in types.items()]
+    return ConfigDict(json_schema_extra={"oneOf": one})  # type: ignore[dict-item]
+
+
 class Patch(Body):
-    """A JSON merge patch: what is absent stays, what is null is cleared. `model_fields_set` tells them apart."""
+    """A JSON merge patch: what is absent stays, what is null is cleared. `model_fields_set` tells them apart.
+
+    The fields in `not_nullable` can be changed, but not cleared.
+    """
 
     not_nullable: ClassVar[frozenset[str]] = frozenset()
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_cleared(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name in cls.not_nullable:
+            raise PydanticCustomError("required", "can't be cleared")
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        described = handler(schema)
+        properties = handler.resolve_ref_schema(described)["properties"]
+        for name in cls.not_nullable:
+            properties[name] = next(option for option in properties[name]["anyOf"] if option.get("type") != "null")
+        return described
 
 
 def _clean(value: str) -> str:
@@ -63,6 +92,16 @@ def _clean_json(value: Any) -> Any:
     return value
 
 
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
+
+
+def _date_time(value: Any) -> Any:
+    # Pydantic would take a number, in a string even, for seconds since 1970.
+    if not (isinstance(value, str) and _DATE_TIME.match(value)):
+        raise PydanticCustomError("date_time", 'must be a date-time with an offset, such as "2026-11-01T09:30:00Z"')
+    return value
+
+
 def _utc(value: datetime) -> datetime:
     try:
         value = value.astimezone(UTC)
@@ -72,6 +111,9 @@ def _utc(value: datetime) -> datetime:
         raise PydanticCustomError("date_out_of_range", f"must lie between the years {YEAR_MIN} and {YEAR_MAX}")
     return value
 
+
+ZONE_SCHEMA = WithJsonSchema({"type": "string", "format": "time-zone", "examples": ["Asia/Jakarta"]})
+"""The name of a time zone in the IANA database."""
 
 _DECIMAL = re.compile(r"-?\d{1,15}(\.\d{1,6})?\Z", re.ASCII)
 
@@ -84,32 +126,39 @@ def _decimal(value: Any) -> Any:
     return Decimal(value)
 
 
+@cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 def _time_zone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in _time_zones():
         raise PydanticCustomError("time_zone", 'must be an IANA time zone, such as "Asia/Jakarta"')
     return value
 
 
+_NOT_BLANK = Field(json_schema_extra={"pattern": r"\S"})
 _MONEY_SCHEMA = {"type": "string", "pattern": r"^\d{1,15}(\.\d{1,6})?$", "examples": ["120000.00"]}
 
 Text = Annotated[str, AfterValidator(_clean), StringConstraints(max_length=20_000)]
 """Free text of up to 20,000 characters, in Unicode NFC."""
-Line = Annotated[str, AfterValidator(_stripped), StringConstraints(min_length=1, max_length=200)]
+Line = Annotated[str, AfterValidator(_stripped), StringConstraints(min_length=1, max_length=200), _NOT_BLANK]
 """One trimmed, non-blank line of up to 200 characters."""
-Reference = Annotated[str, AfterValidator(_stripped), StringConstraints(min_length=1, max_length=200)]
+Reference = Annotated[str, AfterValidator(_stripped), StringConstraints(min_length=1, max_length=200), _NOT_BLANK]
 """Somebody else's id: text, whatever it looks like."""
 ExternalId = Annotated[str, AfterValidator(_stripped), StringConstraints(min_length=1, max_length=500)]
 """The id of a message or event in the system it comes from; those of some channels are long."""
-Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,62}$")]
+CODE_SCHEMA: Final[dict[str, Any]] = {"type": "string", "pattern": r"^[a-z][a-z0-9_.-]{0,62}$"}
+Code = Annotated[str, StringConstraints(pattern=CODE_SCHEMA["pattern"])]
 """A short lower-case name."""
 Points = Annotated[int, Field(ge=1, le=POINTS_MAX)]
 SignedPoints = Annotated[int, Field(ge=-POINTS_MAX, le=POINTS_MAX)]
 Amount = Annotated[Decimal, BeforeValidator(_decimal), Field(ge=0), WithJsonSchema(_MONEY_SCHEMA)]
 """Money that can't be negative, as a decimal string; zero is real."""
 PositiveAmount = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0), WithJsonSchema(_MONEY_SCHEMA)]
-Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_date_time), AfterValidator(_utc)]
 """RFC 3339 with an offset; kept in UTC."""
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_time_zone)]
+TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_time_zone), ZONE_SCHEMA]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]
 Id = UUID

@@ -8,8 +8,7 @@ import asyncpg
 import pydantic
 import typer
 
-from crm.cli import imports, keys, ledger
-from crm.cli.backup import backup, restore
+from crm.cli import backup, imports, keys, ledger
 from crm.cli.demo import demo
 from crm.cli.migrate import migrate
 from crm.cli.serve import serve
@@ -28,8 +27,8 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(worker)
 app.command()(migrate)
-app.command()(backup)
-app.command()(restore)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.command()(demo)
 app.add_typer(keys.app, name="keys")
 app.add_typer(imports.app, name="import")

@@ -38,9 +38,21 @@ _TABLES: Final = """
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
 """
 _OTHERS: Final = """
-    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'setia'
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'setia%'
 """
 
+# A function of ours sets a parameter of pg_trgm, which the server knows only once the extension's library is loaded:
+# making the extension loads it, using it does.
+_BEGIN: Final = """
+    BEGIN;
+    DO $$ BEGIN
+        EXECUTE (
+            SELECT format('SELECT %s.show_limit()', extnamespace::regnamespace)
+            FROM pg_extension WHERE extname = 'pg_trgm'
+        );
+    EXCEPTION WHEN null_value_not_allowed THEN NULL;
+    END $$;
+"""
 # Everything but what belongs to an extension. What another session holds on to is not waited for: it should be stopped.
 _EMPTY_OUT: Final = """
     SET LOCAL lock_timeout = '10s';
@@ -267,7 +279,7 @@ def _load(programs: Programs, file: Path, *, replacing: bool) -> None:
         )  # fmt: skip
         assert psql.stdin is not None
         with suppress(BrokenPipeError):  # psql has gone, and says why below
-            _tell(psql, "BEGIN;\n" + (_EMPTY_OUT if replacing else ""))
+            _tell(psql, _BEGIN + (_EMPTY_OUT if replacing else ""))
             pg_restore = stack.enter_context(
                 _ended(
                     programs.start(
@@ -402,12 +414,16 @@ def _major(folder: Path) -> int:
 @contextmanager
 def _ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
     """A process that does not outlive the block."""
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+        process.wait()
 
 
 def _said(errors: IO[bytes]) -> list[str]:
@@ -422,11 +438,13 @@ def _cause(said: list[str]) -> str:
 
 
 def _progress() -> Progress:
+    console = Console(stderr=True)
     return Progress(
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )

@@ -55,12 +55,14 @@ async def audited(dsn: str) -> bool:
 
 
 def _progress() -> Progress:
+    console = Console(stderr=True)
     return Progress(
         BarColumn(),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 

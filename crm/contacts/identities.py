@@ -181,7 +181,7 @@ async def remove(session: Session, *, contact_id: UUID, addresses: Sequence[Addr
             RETURNING i.value, i.kind, i.account
         )
         DELETE FROM identity_directory d USING gone
-        WHERE d.value = gone.value AND d.kind = gone.kind AND d.account = gone.account AND d.contact_id = $1
+        WHERE d.value = gone.value AND d.kind = gone.kind AND d.account = gone.account
         """,
         contact_id,
         [key.value for key in addresses],

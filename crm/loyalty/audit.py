@@ -6,7 +6,7 @@ so memory stays bounded on both sides however long the ledger is.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from crm.db.session import Session
@@ -119,13 +119,42 @@ def _microseconds(column: str) -> str:
     return f"CASE WHEN isfinite({column}) THEN (extract(epoch FROM {column}) * 1000000)::bigint ELSE 0 END"
 
 
+class _Value(NamedTuple):
+    """A value to compare, in SQL; `place` says where it stands if that is not where its row does."""
+
+    what: str
+    expected: str
+    found: str
+    place: str | None = None
+
+
+def _differences(
+    source: str, *values: _Value, contact: str = "contact_id", program: str = "program_id", place: str = "NULL"
+) -> str:
+    """A check: the values of the rows of `source` that are not as expected; where one side is NULL, nothing is.
+
+    `source` selects `FINDINGS`.
+    """
+    rows = ", ".join(
+        f"('{value.what}', {value.place or place}, ({value.expected})::text, ({value.found})::text)" for value in values
+    )
+    # Said twice, because most rows are sound, and comparing numbers costs far less than their texts.
+    some = " OR ".join(f"({value.expected}) <> ({value.found})" for value in values)
+    return f"""
+        {source.replace("FINDINGS", f"{program}, {contact}, v.what, v.place, v.expected, v.found")}
+        CROSS JOIN LATERAL (VALUES {rows}) v (what, place, expected, found)
+        WHERE ({some}) AND v.expected <> v.found
+    """
+
+
 def _first_break(expected: str, found: str) -> str:
     """As an aggregate: `[seq, expected, found]` of an account's first row where the two differ."""
     return f"min(ARRAY[seq, {expected}, {found}]) FILTER (WHERE {expected} <> {found})"
 
 
 # `lag` gives what a row follows from; numeric, because a forged number must not overflow the audit.
-_CHAIN: Final = f"""
+_CHAIN: Final = _differences(
+    f"""
     WITH chained AS (
         SELECT contact_id, program_id, digest, seq::numeric, available_after::numeric, pending_after::numeric,
             held_after::numeric,
@@ -157,27 +186,25 @@ _CHAIN: Final = f"""
                 FILTER (WHERE digest_due <> digest) AS digest_break
         FROM chained GROUP BY contact_id, program_id
     )
-    SELECT program_id, contact_id, v.*
-    FROM moved m FULL JOIN loyalty_accounts a USING (contact_id, program_id)
-    CROSS JOIN LATERAL (VALUES
-        ('account', NULL, 'an account', CASE WHEN a.seq IS NULL THEN 'none' END),
-        ('account.available', NULL, coalesce(m.available, 0)::text, a.available::text),
-        ('account.pending', NULL, coalesce(m.pending, 0)::text, a.pending::text),
-        ('account.held', NULL, coalesce(m.held, 0)::text, a.held::text),
-        ('account.lifetime_redeemed', NULL, coalesce(m.redeemed, 0)::text, a.lifetime_redeemed::text),
-        ('account.seq', NULL, coalesce(m.seq, 0)::text, a.seq::text),
-        ('account.digest', NULL, encode(coalesce(m.digest, ''), 'hex'), encode(a.digest, 'hex')),
-        ('movement.seq', 'seq ' || seq_break[1], seq_break[2]::text, seq_break[3]::text),
-        ('movement.available_after', 'seq ' || available_break[1], available_break[2]::text, available_break[3]::text),
-        ('movement.pending_after', 'seq ' || pending_break[1], pending_break[2]::text, pending_break[3]::text),
-        ('movement.held_after', 'seq ' || held_break[1], held_break[2]::text, held_break[3]::text),
-        ('movement.digest', 'seq ' || ltrim(digest_break[1]), digest_break[2], digest_break[3])
-    ) v (what, place, expected, found)
-    WHERE v.expected <> v.found
-"""
+    SELECT FINDINGS FROM moved m FULL JOIN loyalty_accounts a USING (contact_id, program_id)
+    """,
+    _Value("account", "'an account'", "CASE WHEN a.seq IS NULL THEN 'none' END"),
+    _Value("account.available", "coalesce(m.available, 0)", "a.available"),
+    _Value("account.pending", "coalesce(m.pending, 0)", "a.pending"),
+    _Value("account.held", "coalesce(m.held, 0)", "a.held"),
+    _Value("account.lifetime_redeemed", "coalesce(m.redeemed, 0)", "a.lifetime_redeemed"),
+    _Value("account.seq", "coalesce(m.seq, 0)", "a.seq"),
+    _Value("account.digest", "encode(coalesce(m.digest, ''), 'hex')", "encode(a.digest, 'hex')"),
+    _Value("movement.seq", "seq_break[2]", "seq_break[3]", "'seq ' || seq_break[1]"),
+    _Value("movement.available_after", "available_break[2]", "available_break[3]", "'seq ' || available_break[1]"),
+    _Value("movement.pending_after", "pending_break[2]", "pending_break[3]", "'seq ' || pending_break[1]"),
+    _Value("movement.held_after", "held_break[2]", "held_break[3]", "'seq ' || held_break[1]"),
+    _Value("movement.digest", "digest_break[2]", "digest_break[3]", "'seq ' || ltrim(digest_break[1])"),
+)
 
 # A lot's points are pending until it is active, then available; those of a deficit are below zero.
-_LOTS: Final = f"""
+_LOTS: Final = _differences(
+    f"""
     WITH moved AS (
         SELECT contact_id, program_id, lot_id AS id,
             sum(points) FILTER (WHERE from_bucket IN ('issued', 'transferred')) AS amount,
@@ -185,21 +212,20 @@ _LOTS: Final = f"""
             bool_or('available' IN (from_bucket, to_bucket)) AS active
         FROM points_movements GROUP BY contact_id, program_id, lot_id
     )
-    SELECT program_id, contact_id, v.what, 'lot ' || id, v.expected, v.found
-    FROM moved m FULL JOIN points_lots l USING (contact_id, program_id, id)
-    CROSS JOIN LATERAL (VALUES
-        ('lot', 'a lot', CASE WHEN l.kind IS NULL THEN 'none' END),
-        ('lot.movements', 'movements', CASE WHEN m.active IS NULL THEN 'none' END),
-        ('lot.amount', CASE l.kind WHEN 'regular' THEN m.amount ELSE 0 END::text, l.amount::text),
-        ('lot.remaining', m.remaining::text, l.remaining::text),
-        ('lot.held', m.held::text, l.held::text),
-        ('lot.active', m.active::text, l.active::text)
-    ) v (what, expected, found)
-    WHERE v.expected <> v.found
-"""
+    SELECT FINDINGS FROM moved m FULL JOIN points_lots l USING (contact_id, program_id, id)
+    """,
+    _Value("lot", "'a lot'", "CASE WHEN l.kind IS NULL THEN 'none' END"),
+    _Value("lot.movements", "'movements'", "CASE WHEN m.active IS NULL THEN 'none' END"),
+    _Value("lot.amount", "CASE l.kind WHEN 'regular' THEN m.amount ELSE 0 END", "l.amount"),
+    _Value("lot.remaining", "m.remaining", "l.remaining"),
+    _Value("lot.held", "m.held", "l.held"),
+    _Value("lot.active", "m.active", "l.active"),
+    place="'lot ' || id",
+)
 
 # An account may look for due lots too early, where the lot it waited for was spent, but never too late.
-_OPEN_LOTS: Final = """
+_OPEN_LOTS: Final = _differences(
+    """
     WITH open AS (
         SELECT contact_id, program_id, sum(held) AS held,
             coalesce(sum(remaining) FILTER (WHERE active), 0) AS available,
@@ -209,20 +235,17 @@ _OPEN_LOTS: Final = """
                 FILTER (WHERE remaining > 0) AS due_at
         FROM points_lots GROUP BY contact_id, program_id
     )
-    SELECT a.program_id, a.contact_id, v.what, NULL, v.expected, v.found
-    FROM loyalty_accounts a LEFT JOIN open o USING (contact_id, program_id)
-    CROSS JOIN LATERAL (VALUES
-        ('lots.available', a.available::text, coalesce(o.available, 0)::text),
-        ('lots.pending', a.pending::text, coalesce(o.pending, 0)::text),
-        ('lots.held', a.held::text, coalesce(o.held, 0)::text),
-        ('account.deficit', coalesce(o.deficit, 0)::text, a.deficit::text),
-        ('account.next_due_at', 'by ' || o.due_at,
-            CASE WHEN o.due_at < coalesce(a.next_due_at, 'infinity') THEN coalesce(a.next_due_at::text, 'never') END)
-    ) v (what, expected, found)
-    WHERE v.expected <> v.found
-"""
+    SELECT FINDINGS FROM loyalty_accounts a LEFT JOIN open o USING (contact_id, program_id)
+    """,
+    _Value("lots.available", "a.available", "coalesce(o.available, 0)"),
+    _Value("lots.pending", "a.pending", "coalesce(o.pending, 0)"),
+    _Value("lots.held", "a.held", "coalesce(o.held, 0)"),
+    _Value("account.deficit", "coalesce(o.deficit, 0)", "a.deficit"),
+    _Value("account.next_due_at", "o.due_at", "greatest(o.due_at, coalesce(a.next_due_at, 'infinity'))"),
+)
 
-_TRANSACTIONS: Final = f"""
+_TRANSACTIONS: Final = _differences(
+    f"""
     WITH moved AS (
         SELECT contact_id, program_id, transaction_id AS id, min(seq) AS first_seq, max(seq) AS seq,
             (max(ARRAY[seq, available_after]))[2] AS available_after,
@@ -231,91 +254,107 @@ _TRANSACTIONS: Final = f"""
             coalesce(sum(points) FILTER (WHERE from_bucket = 'pending' AND to_bucket = 'available'), 0) AS activated
         FROM points_movements GROUP BY contact_id, program_id, transaction_id
     )
-    SELECT program_id, contact_id, v.what, 'transaction ' || id, v.expected, v.found
-    FROM moved m FULL JOIN points_transactions t USING (contact_id, program_id, id)
-    CROSS JOIN LATERAL (VALUES
-        ('transaction', 'a transaction', CASE WHEN t.kind IS NULL THEN 'none' END),
-        ('transaction.movements', (t.seq::numeric - t.first_seq + 1)::text, coalesce(m.movements, 0)::text),
-        ('transaction.first_seq', m.first_seq::text, t.first_seq::text),
-        ('transaction.seq', m.seq::text, t.seq::text),
-        ('transaction.available_after', m.available_after::text, t.available_after::text),
-        ('transaction.occurred_at', m.occurred_at::text, t.occurred_at::text),
-        ('transaction.recorded_at', m.recorded_at::text, t.recorded_at::text),
-        ('transaction.points', CASE
-            WHEN t.kind IN ('earn', 'redeem', 'adjust', 'expire', 'reverse') THEN m.points
-            WHEN t.kind = 'activate' THEN m.activated
-        END::text, t.points::text)
-    ) v (what, expected, found)
-    WHERE v.expected <> v.found
-"""
+    SELECT FINDINGS FROM moved m FULL JOIN points_transactions t USING (contact_id, program_id, id)
+    """,
+    _Value("transaction", "'a transaction'", "CASE WHEN t.kind IS NULL THEN 'none' END"),
+    _Value("transaction.movements", "t.seq::numeric - t.first_seq + 1", "coalesce(m.movements, 0)"),
+    _Value("transaction.first_seq", "m.first_seq", "t.first_seq"),
+    _Value("transaction.seq", "m.seq", "t.seq"),
+    _Value("transaction.available_after", "m.available_after", "t.available_after"),
+    _Value("transaction.occurred_at", "m.occurred_at", "t.occurred_at"),
+    _Value("transaction.recorded_at", "m.recorded_at", "t.recorded_at"),
+    _Value(
+        "transaction.points",
+        """CASE WHEN t.kind IN ('earn', 'redeem', 'adjust', 'expire', 'reverse') THEN m.points
+                WHEN t.kind = 'activate' THEN m.activated END""",
+        "t.points",
+    ),
+    place="'transaction ' || id",
+)
 
-_LIFETIME: Final = """
+_LIFETIME: Final = _differences(
+    """
     WITH earned AS (
         SELECT contact_id, program_id, sum(points) AS points FROM points_transactions
         WHERE kind = 'earn' GROUP BY contact_id, program_id
     )
-    SELECT a.program_id, a.contact_id, 'account.lifetime_earned', NULL,
-        coalesce(e.points, 0)::text, a.lifetime_earned::text
-    FROM loyalty_accounts a LEFT JOIN earned e USING (contact_id, program_id)
-    WHERE a.lifetime_earned <> coalesce(e.points, 0)
-"""
+    SELECT FINDINGS FROM loyalty_accounts a LEFT JOIN earned e USING (contact_id, program_id)
+    """,
+    _Value("account.lifetime_earned", "coalesce(e.points, 0)", "a.lifetime_earned"),
+)
 
 # Both ways: a row of the timeline without its transaction is what remains of a ledger whose end was cut off.
-_TIMELINE: Final = """
+_TIMELINE: Final = _differences(
+    """
     WITH told AS (
-        SELECT contact_id, id, kind = 'purchase' AS purchase FROM interactions
+        SELECT contact_id, id, CASE kind WHEN 'purchase' THEN kind ELSE 'points.*' END AS kind FROM interactions
         WHERE kind = 'purchase' OR channel = 'loyalty' AND kind LIKE 'points.%'
     )
-    SELECT t.program_id, contact_id, v.what, 'transaction ' || id, v.expected, v.found
-    FROM points_transactions t FULL JOIN told i USING (contact_id, id)
-    CROSS JOIN LATERAL (VALUES
-        ('timeline', CASE t.cause WHEN 'purchase' THEN 'purchase' ELSE 'points.*' END,
-            CASE WHEN i.purchase IS NULL THEN 'none' WHEN i.purchase THEN 'purchase' ELSE 'points.*' END),
-        ('timeline.transaction', 'a transaction', CASE WHEN t.kind IS NULL AND NOT i.purchase THEN 'none' END)
-    ) v (what, expected, found)
-    WHERE v.expected <> v.found AND (t.kind IS NOT NULL OR v.what <> 'timeline')
-"""
+    SELECT FINDINGS FROM points_transactions t FULL JOIN told i USING (contact_id, id)
+    """,
+    _Value(
+        "timeline",
+        "CASE WHEN t.cause = 'purchase' THEN 'purchase' WHEN t.id IS NOT NULL THEN 'points.*' END",
+        "coalesce(i.kind, 'none')",
+    ),
+    _Value(
+        "timeline.transaction",
+        "'a transaction'",
+        "CASE WHEN t.id IS NULL AND i.kind <> 'purchase' THEN 'none' END",
+    ),
+    program="t.program_id",
+    place="'transaction ' || id",
+)
 
-_PURCHASES: Final = """
-    SELECT coalesce(p.program_id, t.program_id), coalesce(p.contact_id, t.contact_id), v.what,
-        coalesce('order ' || p.order_ref, 'transaction ' || t.id), v.expected, v.found
+_PURCHASES: Final = _differences(
+    """
+    SELECT FINDINGS
     FROM purchases p
     FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'earn' AND cause = 'purchase') t
         ON t.contact_id = p.contact_id AND t.id = p.transaction_id
     LEFT JOIN order_directory d ON d.program_id = p.program_id AND d.order_ref = p.order_ref
-    CROSS JOIN LATERAL (VALUES
-        ('purchase', 'a purchase', CASE WHEN p.order_ref IS NULL THEN 'none' END),
-        ('purchase.transaction_id', p.transaction_id::text, CASE WHEN t.id IS NULL THEN 'none' END),
-        ('purchase.program_id', t.program_id::text, p.program_id::text),
-        ('purchase.order_ref', t.order_ref, p.order_ref),
-        ('purchase.points', coalesce(t.points, 0)::text, p.points::text),
-        ('order_directory.contact_id', p.contact_id::text, coalesce(d.contact_id::text, 'none'))
-    ) v (what, expected, found)
-    WHERE v.expected <> v.found
-"""
+    """,
+    _Value("purchase", "'a purchase'", "CASE WHEN p.order_ref IS NULL THEN 'none' END", "'transaction ' || t.id"),
+    _Value("purchase.transaction_id", "p.transaction_id::text", "CASE WHEN t.id IS NULL THEN 'none' END"),
+    _Value("purchase.program_id", "t.program_id", "p.program_id"),
+    _Value("purchase.order_ref", "t.order_ref", "p.order_ref"),
+    _Value("purchase.points", "coalesce(t.points, 0)", "p.points"),
+    _Value("order_directory.contact_id", "p.contact_id::text", "coalesce(d.contact_id::text, 'none')"),
+    contact="coalesce(p.contact_id, t.contact_id)",
+    program="coalesce(p.program_id, t.program_id)",
+    place="'order ' || p.order_ref",
+)
 
-_REDEMPTIONS: Final = """
-    SELECT coalesce(r.program_id, t.program_id), coalesce(r.contact_id, t.contact_id), v.what,
-        'redemption ' || coalesce(r.id, t.id), v.expected, v.found
+_REDEMPTIONS: Final = _differences(
+    """
+    SELECT FINDINGS
     FROM redemptions r
     FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'redeem' AND cause = 'redemption') t
         ON t.contact_id = r.contact_id AND t.id = r.id
     LEFT JOIN (SELECT * FROM points_transactions WHERE kind = 'reverse') b
         ON b.contact_id = r.contact_id AND b.reverses = r.id
     LEFT JOIN order_directory d ON d.program_id = r.program_id AND d.order_ref = r.order_ref
-    CROSS JOIN LATERAL (VALUES
-        ('redemption', 'a redemption', CASE WHEN r.id IS NULL THEN 'none' END),
-        ('redemption.transaction', 'a transaction', CASE WHEN t.id IS NULL THEN 'none' END),
-        ('redemption.program_id', t.program_id::text, r.program_id::text),
-        ('redemption.order_ref', coalesce(t.order_ref, ''), coalesce(r.order_ref, '')),
-        ('redemption.points', (-t.points::numeric)::text, r.points::text),
-        ('redemption.status', CASE WHEN b.id IS NULL THEN 'redeemed' ELSE 'reversed' END, r.status),
-        ('redemption.reversal_id', coalesce(b.id::text, 'none'), coalesce(r.reversal_id::text, 'none')),
-        ('order_directory.contact_id', CASE WHEN r.order_ref IS NOT NULL THEN r.contact_id::text END,
-            coalesce(d.contact_id::text, 'none'))
-    ) v (what, expected, found)
-    WHERE v.expected <> v.found
-"""
+    """,
+    _Value("redemption", "'a redemption'", "CASE WHEN r.id IS NULL THEN 'none' END", "'redemption ' || t.id"),
+    _Value("redemption.transaction", "'a transaction'", "CASE WHEN t.id IS NULL THEN 'none' END"),
+    _Value("redemption.program_id", "t.program_id", "r.program_id"),
+    _Value("redemption.order_ref", "coalesce(t.order_ref, '')", "coalesce(r.order_ref, '')"),
+    _Value("redemption.points", "-t.points::numeric", "r.points"),
+    _Value("redemption.status", "CASE WHEN b.id IS NULL THEN 'redeemed' ELSE 'reversed' END", "r.status"),
+    _Value(
+        "redemption.reversal_id",
+        "coalesce(b.id::text, 'none')",
+        "CASE WHEN r.id IS NOT NULL THEN coalesce(r.reversal_id::text, 'none') END",
+    ),
+    _Value(
+        "order_directory.contact_id",
+        "CASE WHEN r.order_ref IS NOT NULL THEN r.contact_id::text END",
+        "coalesce(d.contact_id::text, 'none')",
+    ),
+    contact="coalesce(r.contact_id, t.contact_id)",
+    program="coalesce(r.program_id, t.program_id)",
+    place="'redemption ' || r.id",
+)
 
 _TOTALS: Final = """
     WITH flows AS (
