@@ -13,12 +13,15 @@ from benchmarks import awards, bulk, costs, growth, machine, reads, stage
 from benchmarks.rounds import Part
 from benchmarks.stage import Stage
 
+app = typer.Typer(pretty_exceptions_enable=False)
+
 PARTS = "abcd"
 ROUNDS, ROUNDS_QUICK = 5, 3
 SECONDS, SECONDS_QUICK = 3, 1
 WIDTH_MIN = 130
 
 
+@app.command()
 def main(
     quick: Annotated[
         bool, typer.Option("--quick", help="Short turns, few rounds and small tables: two minutes.")
@@ -71,4 +74,4 @@ async def _postgres(at: Stage) -> dict[str, str]:
     return {"Postgres": f"{version}, {', '.join(settings)}"}
 
 
-typer.run(main)
+app()

@@ -70,4 +70,4 @@ def _turn(at: Stage, served: Served, path: str, token: str, members: int) -> Tur
 async def _pages(dsn: str, token: str) -> list[int]:
     async with probed(dsn, token) as probe:
         calls = [{"method": "GET", "url": path.format(history.member(7))} for path in ROUTES.values()]
-        return [(await probe.footprint_of_one(lambda call=call: call)).buffers for call in calls]  # type: ignore[misc]
+        return [(await probe.least(lambda call=call: call)).buffers for call in calls]  # type: ignore[misc]

@@ -488,7 +488,7 @@ LOCK = (
     #variable_conflict use_column
     DECLARE
         program uuid;
-        locked integer;
+        found integer;
     BEGIN
         IF p_key IS NOT NULL THEN
             PERFORM pg_advisory_xact_lock(('x' || encode(substr(p_key, 1, 8), 'hex'))::bit(64)::bigint);
@@ -514,18 +514,19 @@ LOCK = (
         END IF;
         program_id := program;
 
-        PERFORM 1 FROM loyalty_accounts a
-        WHERE a.contact_id = ANY (p_contacts) AND a.program_id = program
-        ORDER BY a.contact_id FOR NO KEY UPDATE;
-        GET DIAGNOSTICS locked = ROW_COUNT;
-        IF locked < cardinality(p_contacts) THEN
-            INSERT INTO loyalty_accounts (contact_id, program_id, enrolled_at, updated_at)
-            SELECT c.id, program, p_now, p_now
-            FROM (SELECT id FROM contacts WHERE id = ANY (p_contacts) ORDER BY id FOR KEY SHARE) c
-            ON CONFLICT DO NOTHING;
+        -- One pass in key order, whether rows are there or not: two passes would wait for each other in a circle.
+        -- Accounts are never deleted, so that all of them being there needs no lock to stay true.
+        SELECT count(*) INTO found FROM loyalty_accounts a
+        WHERE a.contact_id = ANY (p_contacts) AND a.program_id = program;
+        IF found = cardinality(p_contacts) THEN
             PERFORM 1 FROM loyalty_accounts a
             WHERE a.contact_id = ANY (p_contacts) AND a.program_id = program
             ORDER BY a.contact_id FOR NO KEY UPDATE;
+        ELSE
+            INSERT INTO loyalty_accounts AS a (contact_id, program_id, enrolled_at, updated_at)
+            SELECT c.id, program, p_now, p_now
+            FROM (SELECT id FROM contacts WHERE id = ANY (p_contacts) ORDER BY id FOR KEY SHARE) c
+            ON CONFLICT (contact_id, program_id) DO UPDATE SET updated_at = a.updated_at WHERE false;
         END IF;
 
         IF cardinality(p_order_refs) > 0 THEN

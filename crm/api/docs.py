@@ -24,6 +24,7 @@ _OPTIONS: Final[dict[str, Any]] = {
     "withDefaultFonts": False,
     "telemetry": False,
     "hideClientButton": True,
+    "defaultOpenAllTags": True,
     "agent": {"disabled": True},
     "mcp": {"disabled": True},
 }

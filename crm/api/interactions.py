@@ -96,7 +96,7 @@ class SenderBody(Body):
 class InteractionOf(InteractionFields):
     """Something that happened with a contact, or with whoever has an identity."""
 
-    model_config = either(contact_id="string", identity="object")
+    model_config = either({"contact_id": "string", "identity": "object"})
 
     contact_id: UUID | None = None
     identity: SenderBody | None = None

@@ -10,11 +10,8 @@ import msgspec
 from litestar import Response
 from litestar.params import FromPath
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Field,
     StringConstraints,
-    WithJsonSchema,
     create_model,
     model_validator,
 )
@@ -62,29 +59,10 @@ class ProgramPatch(Patch):
     not_nullable = frozenset({"name", "time_zone", "default", "rounding", "earn_on"})
 
 
-def _factor(value: Any) -> Any:
-    try:
-        number = Decimal(value) if isinstance(value, str) and len(value) <= 12 else None
-    except ArithmeticError:
-        number = None
-    if number is None or not number.is_finite() or not 0 <= number <= 1000:
-        raise PydanticCustomError("factor", 'must be a decimal in a string between "0" and "1000", such as "1.5"')
-    return f"{number:f}"
-
-
-Factor = Annotated[
-    str, BeforeValidator(_factor), WithJsonSchema({"type": "string", "pattern": r"^\d{1,4}(\.\d{1,6})?$"})
-]
-
-
-def _hour(value: str) -> str:
-    hour, _, minute = value.partition(":")
-    if int(hour) > 24 or int(minute) > 59 or (hour == "24" and minute != "00"):
-        raise PydanticCustomError("hour", "must be between 00:00 and 24:00")
-    return value
-
-
-Hour = Annotated[str, StringConstraints(pattern=r"^\d{2}:\d{2}$"), AfterValidator(_hour)]
+_FACTOR = r"^([0-9]{1,3}(\.[0-9]{1,6})?|1000(\.0{1,6})?)$"
+Factor = Annotated[str, StringConstraints(pattern=_FACTOR)]
+"""A decimal in a string, between 0 and 1000."""
+Hour = Annotated[str, StringConstraints(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
 Values = Annotated[list[Reference], Field(max_length=500)]
 
 
@@ -305,7 +283,9 @@ async def list_tiers(
 ) -> Page[TierView]:
     """List a program's tiers, lowest first."""
     above = paging.decode(cursor, int)
-    found = await tiers.page(session, program_id=program_id, above=above[0] if above else None, limit=limit + 1)
+    found = await programs.tiers_page(
+        session, program_id=program_id, above=above[0] if above else None, limit=limit + 1
+    )
     return paging.page_of(found, limit=limit, key=lambda tier: (tier.threshold,))
 
 

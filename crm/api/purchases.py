@@ -31,6 +31,7 @@ from crm.loyalty.ledger import OccursTooLate
 from crm.loyalty.programs import ProgramNotFound, ProgramRequired
 from crm.loyalty.purchases import Bought, PurchaseNotFound, PurchaseView, Recorded
 
+_LINES_OR_TOTAL = {"lines": "array", "total": "string"}
 _REFUSALS = (*PROGRAM, OrderRefReused, CurrencyMismatch, UnknownDiscountLine, OccursTooLate, PointsOutOfRange)
 
 
@@ -60,7 +61,7 @@ class PaymentBody(Body):
 
 
 class PurchaseFields(PlaceBody):
-    model_config = either(lines="array", total="string")
+    model_config = either(_LINES_OR_TOTAL)
 
     order_ref: Reference
     occurred_at: Instant
@@ -131,6 +132,8 @@ class NewPurchaseBy(NewPurchase):
 
 class PurchaseOf(PurchaseFields):
     """A purchase within a batch: of a contact, or of whoever is behind an identity."""
+
+    model_config = either(_LINES_OR_TOTAL, {"contact_id": "string", "identity": "object"})
 
     contact_id: UUID | None = None
     identity: IdentityRef | None = None

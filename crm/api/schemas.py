@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
@@ -35,10 +36,16 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, frozen=True)
 
 
-def either(**types: str) -> ConfigDict:
-    """The configuration of a body that has exactly one of these fields, as its schema should say it."""
-    one = [{"required": [name], "properties": {name: {"type": type_}}} for name, type_ in types.items()]
-    return ConfigDict(json_schema_extra={"oneOf": one})  # type: ignore[dict-item]
+def either(*choices: Mapping[str, str]) -> ConfigDict:
+    """How the schema of a body says that it has exactly one field of each of these, by the type of its value."""
+    return ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                {"oneOf": [{"required": [name], "properties": {name: {"type": of}}} for name, of in fields.items()]}
+                for fields in choices
+            ]
+        }
+    )
 
 
 class Patch(Body):
@@ -49,7 +56,7 @@ class Patch(Body):
 
     not_nullable: ClassVar[frozenset[str]] = frozenset()
 
-    @field_validator("*", mode="before")
+    @field_validator("*", mode="after")  # a validator before it would take strict JSON for Python
     @classmethod
     def _not_cleared(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None and info.field_name in cls.not_nullable:
@@ -137,8 +144,12 @@ def _time_zone(value: str) -> str:
     return value
 
 
-_NOT_BLANK = Field(json_schema_extra={"pattern": r"\S"})
-_MONEY_SCHEMA = {"type": "string", "pattern": r"^\d{1,15}(\.\d{1,6})?$", "examples": ["120000.00"]}
+_NOT_BLANK = Field(json_schema_extra={"pattern": r"[^\s\x1c-\x1f\x85]"})
+_MONEY_SCHEMA: Final[dict[str, Any]] = {
+    "type": "string",
+    "pattern": r"^\d{1,15}(\.\d{1,6})?$",
+    "examples": ["120000.00"],
+}
 
 Text = Annotated[str, AfterValidator(_clean), StringConstraints(max_length=20_000)]
 """Free text of up to 20,000 characters, in Unicode NFC."""
@@ -155,7 +166,12 @@ Points = Annotated[int, Field(ge=1, le=POINTS_MAX)]
 SignedPoints = Annotated[int, Field(ge=-POINTS_MAX, le=POINTS_MAX)]
 Amount = Annotated[Decimal, BeforeValidator(_decimal), Field(ge=0), WithJsonSchema(_MONEY_SCHEMA)]
 """Money that can't be negative, as a decimal string; zero is real."""
-PositiveAmount = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0), WithJsonSchema(_MONEY_SCHEMA)]
+PositiveAmount = Annotated[
+    Decimal,
+    BeforeValidator(_decimal),
+    Field(gt=0),
+    WithJsonSchema(_MONEY_SCHEMA | {"pattern": r"^(?=.*[1-9])\d{1,15}(\.\d{1,6})?$"}),
+]
 Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_date_time), AfterValidator(_utc)]
 """RFC 3339 with an offset; kept in UTC."""
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]

@@ -45,12 +45,8 @@ _OTHERS: Final = """
 # making the extension loads it, using it does.
 _BEGIN: Final = """
     BEGIN;
-    DO $$ BEGIN
-        EXECUTE (
-            SELECT format('SELECT %s.show_limit()', extnamespace::regnamespace)
-            FROM pg_extension WHERE extname = 'pg_trgm'
-        );
-    EXCEPTION WHEN null_value_not_allowed THEN NULL;
+    DO $$ DECLARE home text := (SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'pg_trgm'); BEGIN
+        IF home IS NOT NULL THEN EXECUTE format('SELECT %s.show_limit()', home); END IF;
     END $$;
 """
 # Everything but what belongs to an extension. What another session holds on to is not waited for: it should be stopped.

@@ -246,15 +246,15 @@ class _Reader:
         data = {name: value for name, value in values.items() if name not in self._columns and value}
         return PurchaseFields.model_validate(fields).bought(who, data)
 
-    def _instant(self, text: str) -> datetime:
-        """A moment; a bare date is noon in the program's zone, and so is a moment without an offset in that zone."""
+    def _instant(self, text: str) -> str:
+        """A moment as the API writes it; a bare date is noon, and what has no offset is in the program's zone."""
         try:
             if len(text) == len("1997-01-01"):
-                return datetime.combine(date.fromisoformat(text), NOON, self._zone)
+                return datetime.combine(date.fromisoformat(text), NOON, self._zone).isoformat()
             moment = datetime.fromisoformat(text)
         except ValueError as error:
             raise NotImportable(f"occurred_at: '{text}' is no date such as 1997-01-31.") from error
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=self._zone)
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=self._zone)).isoformat()
 
 
 class _Errors:

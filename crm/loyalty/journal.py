@@ -124,6 +124,10 @@ _READ: Final = """
     LEFT JOIN LATERAL account_states(p.id, ARRAY[$2], $3, 0) s ON true
     WHERE p.id = $1 OR ($1 IS NULL AND p.is_default)
 """
+_REQUIRE: Final = """
+    SELECT EXISTS (SELECT FROM programs WHERE id = $1 OR ($1 IS NULL AND is_default)) AS program,
+        EXISTS (SELECT FROM contacts WHERE id = $2) AS contact
+"""
 _OPEN_LOTS: Final = """
     SELECT id, amount, remaining, held, active, qualifying, earned_at, activates_at, expires_at, order_ref
     FROM points_lots WHERE contact_id = $1 AND program_id = $2 AND remaining > 0
@@ -241,6 +245,19 @@ async def read(session: Session, *, program_id: UUID | None, contact_id: UUID, n
         raise ContactNotFound("No contact has this id.")
     book = Book(contact_id, row["program_id"], now) if row["contact_id"] is None else _book(row, now)
     return Found(row["program_id"], row["program_version"], book)
+
+
+async def require(session: Session, *, program_id: UUID | None, contact_id: UUID) -> None:
+    """For a list that came out empty: that there is nothing in it must not hide that there is no such contact.
+
+    Raises ContactNotFound, ProgramNotFound, ProgramRequired.
+    """
+    row = await session.fetchrow(_REQUIRE, program_id, contact_id)
+    assert row is not None, "it asks for no row of a table"
+    if not row["program"]:
+        raise _no_program(program_id)
+    if not row["contact"]:
+        raise ContactNotFound("No contact has this id.")
 
 
 async def know_enough_lots(session: Session, *, book: Book, points: int, except_order: str | None = None) -> None:

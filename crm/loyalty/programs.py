@@ -15,9 +15,10 @@ from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.errors import Invalid, NotFound, Stale
+from crm.loyalty import tiers
 from crm.loyalty.basket import Terms
 from crm.loyalty.earning import Rule
-from crm.loyalty.tiers import Basis, Tier, TierPolicy
+from crm.loyalty.tiers import Basis, Tier, TierPolicy, TierView
 
 programs = Table(
     "programs",
@@ -172,6 +173,14 @@ async def tier_policy(session: Session, *, program_id: UUID) -> TierPolicy:
     if row is None:
         raise ProgramNotFound("No program has this id.")
     return TierPolicy(**{"basis": "points"} | row["tier_policy"])
+
+
+async def tiers_page(session: Session, *, program_id: UUID, above: int | None, limit: int) -> list[TierView]:
+    """A program's tiers, lowest first, from above the threshold `above`. Raises ProgramNotFound."""
+    found = await tiers.page(session, program_id=program_id, above=above, limit=limit)
+    if not found:
+        await get(session, program_id=program_id)
+    return found
 
 
 async def touch(session: Session, *, program_id: UUID, now: datetime) -> None:

@@ -168,7 +168,10 @@ async def get(session: Session, *, program_id: UUID | None, contact_id: UUID, or
 async def page(
     session: Session, *, program_id: UUID | None, contact_id: UUID, after: tuple[datetime, str] | None, limit: int
 ) -> list[PurchaseView]:
-    """A contact's purchases, newest first, from behind the (occurred_at, order_ref) of `after`."""
+    """A contact's purchases, newest first, from behind the (occurred_at, order_ref) of `after`.
+
+    Raises ContactNotFound, ProgramNotFound, ProgramRequired.
+    """
     rows = await session.fetch(
         f"""
         SELECT {_VIEW} FROM purchases p
@@ -178,6 +181,8 @@ async def page(
         """,
         contact_id, program_id, after[0] if after else None, after[1] if after else None, limit,
     )  # fmt: skip
+    if not rows:
+        await journal.require(session, program_id=program_id, contact_id=contact_id)
     return [_view(row) for row in rows]
 
 

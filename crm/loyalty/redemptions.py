@@ -193,7 +193,10 @@ async def get(session: Session, *, contact_id: UUID, redemption_id: UUID) -> Red
 async def page(
     session: Session, *, program_id: UUID | None, contact_id: UUID, before: UUID | None, limit: int
 ) -> list[RedemptionView]:
-    """A contact's redemptions, newest first, older than `before`."""
+    """A contact's redemptions, newest first, older than `before`.
+
+    Raises ContactNotFound, ProgramNotFound, ProgramRequired.
+    """
     rows = await session.fetch(
         f"""
         SELECT {_VIEW} FROM redemptions
@@ -203,6 +206,8 @@ async def page(
         """,
         contact_id, program_id, before, limit,
     )  # fmt: skip
+    if not rows:
+        await journal.require(session, program_id=program_id, contact_id=contact_id)
     return [RedemptionView(**dict(row)) for row in rows]
 
 

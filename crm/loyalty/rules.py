@@ -127,7 +127,7 @@ async def get(session: Session, *, program_id: UUID, rule_id: UUID) -> EarningRu
 
 
 async def page(session: Session, *, program_id: UUID, after: UUID | None, limit: int) -> list[EarningRule]:
-    """A program's rules in rule order, that is in the order they were made."""
+    """A program's rules in rule order, that is in the order they were made. Raises ProgramNotFound."""
     rows = await session.fetch(
         f"""
         SELECT {_COLUMNS} FROM earning_rules
@@ -135,6 +135,8 @@ async def page(session: Session, *, program_id: UUID, after: UUID | None, limit:
         """,
         program_id, after, limit,
     )  # fmt: skip
+    if not rows:
+        await programs.get(session, program_id=program_id)
     return [_view(row) for row in rows]
 
 

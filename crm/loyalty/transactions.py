@@ -7,6 +7,7 @@ from uuid import UUID
 
 from crm.db.session import Session
 from crm.errors import NotFound
+from crm.loyalty import journal
 
 _COLUMNS: Final = """
     id, program_id, seq, kind, cause, points, reason, order_ref, reverses, occurred_at, recorded_at, available_after,
@@ -69,7 +70,10 @@ async def page(
     limit: int,
     cause: str | None = None,
 ) -> list[PointsTransaction]:
-    """A contact's transactions in the reverse order of recording, from below the `seq` of `before`."""
+    """A contact's transactions in the reverse order of recording, from below the `seq` of `before`.
+
+    Raises ContactNotFound, ProgramNotFound, ProgramRequired.
+    """
     rows = await session.fetch(
         f"""
         SELECT {_COLUMNS} FROM points_transactions
@@ -79,6 +83,8 @@ async def page(
         """,
         contact_id, program_id, before if before is not None else 2**63 - 1, limit, cause,
     )  # fmt: skip
+    if not rows:
+        await journal.require(session, program_id=program_id, contact_id=contact_id)
     return [PointsTransaction(**dict(row)) for row in rows]
 
 

@@ -20,7 +20,7 @@ TRANSACTION = {
     "id", "program_id", "seq", "kind", "cause", "points", "reason", "order_ref", "reverses", "occurred_at",
     "recorded_at", "available_after", "rules", "by",
 }  # fmt: skip
-NOBODY = uuid7()
+NOBODY = UUID("01a200ec-0000-7000-8000-000000000000")
 FAR = "2030-01-01T00:00:00Z"
 
 
@@ -493,7 +493,7 @@ def _bad(path: str, body: dict[str, Any], name: str, values: list[Any]) -> list[
         *_bad("points-awards", AWARD, "expires_at", [*BAD_INSTANTS, "2020-01-01T00:00:00Z"]),
         *_bad("points-awards", AWARD, "qualifying", ["true", 1, 0, None]),
         *_bad("points-awards", AWARD, "store", BAD_LINES),
-        *_bad("points-awards", AWARD, "program_id", ["", "x", 5, f"{uuid7()}0", "\x00"]),
+        *_bad("points-awards", AWARD, "program_id", ["", "x", 5, f"{NOBODY}0", "\x00"]),
         *_bad("points-awards", AWARD, "id", ["x"]),
         *_bad("points-awards", AWARD, "contact_id", [str(NOBODY)]),
         *_bad("points-awards", AWARD, "by", ["somebody"]),

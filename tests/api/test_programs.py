@@ -5,7 +5,6 @@ from uuid import UUID
 
 import pytest
 
-from crm.db.ids import uuid7
 from tests.loyalty.shop import EARNED, PROGRAM, RULE, Shop, checksum
 
 VIEW = {
@@ -15,7 +14,7 @@ RULE_VIEW = {
     "id", "program_id", "version", "name", "kind", "status", "points", "per", "factor", "filter", "window", "min_spend",
     "code", "max_points_per_purchase", "over_max", "stackable", "priority", "applies_to", "created_at", "updated_at",
 }  # fmt: skip
-NONE = uuid7()
+NONE = UUID("01a200ec-0000-7000-8000-000000000000")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ VIEW = {
     "rules", "content",
 }  # fmt: skip
 LINE = {"sku": "KOPI-1", "quantity": "2", "unit_price": "25000.00"}
-NOBODY = uuid7()
+NOBODY = UUID("01a200ec-0000-7000-8000-000000000000")
 BIGGEST = "999999999999999.999999"
 
 

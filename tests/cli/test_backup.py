@@ -218,8 +218,9 @@ def test_a_database_that_setia_works_on_is_not_replaced(kopi, own_dsn):
     assert "crm: Setia is running on this database" in done.stderr
 
 
-@pytest.mark.parametrize("share", [0.0001, 0.05, 0.5, 0.9, 0.999])
-@pytest.mark.parametrize("replacing", [False, True])
+@pytest.mark.parametrize(
+    ("share", "replacing"), [(0.0001, False), (0.05, False), (0.5, False), (0.999, False), (0.5, True), (0.999, True)]
+)
 def test_a_backup_that_was_cut_off_changes_nothing(kopi, own_dsn, empty_dsn, house, share, replacing):
     dsn = own_dsn if replacing else empty_dsn
     before = asyncio.run(checksums(dsn))
