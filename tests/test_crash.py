@@ -69,6 +69,11 @@ class Service:
         if shown := re.search(r"only this once: (\S+)", self._printed.read_text()):
             self.key = shown[1]
 
+    def ensure(self) -> None:
+        """Start it again if it was killed."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+
     def kill(self) -> None:
         """Without a word, and with everything it started but Postgres."""
         if self.process is None or not self.process.is_running():
@@ -139,13 +144,13 @@ def _kill_only_postgres(service: Service) -> None:
 
 @pytest.mark.parametrize("killed", [_kill_the_service, _kill_everything, _kill_only_postgres])
 def test_what_was_answered_is_there_once_and_the_rest_can_be_asked_for_again(service, killed):
+    service.ensure()
     before = asyncio.run(_ledger(service))
     storm = asyncio.run(_storm(service, killed))
     assert len(storm.answered) > 20
     assert storm.unanswered, "the kill came in the middle"
 
-    if not service.process.is_running() or service.process.status() == psutil.STATUS_ZOMBIE:
-        service.start()
+    service.ensure()
     asyncio.run(_ask_again(service, storm))
 
     after = asyncio.run(_ledger(service))
@@ -218,6 +223,7 @@ async def _ledger(service: Service) -> dict[str, tuple[str, int]]:
 
 
 def test_after_all_that_the_audit_finds_nothing_and_the_service_stops_in_good_order(service):
+    service.ensure()
     audit = service.audit()
     assert audit.returncode == 0, audit.stdout + audit.stderr
     service.process.send_signal(signal.SIGTERM)

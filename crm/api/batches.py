@@ -4,14 +4,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import WithJsonSchema
+from pydantic import GetCoreSchemaHandler, WithJsonSchema
+from pydantic_core import CoreSchema, core_schema, to_json
 
 from crm.api.errors import problem_of, request_id_of, status_of
+from crm.api.requests import decode
 from crm.api.routes import AnyRequest
-from crm.errors import CrmError
+from crm.api.schemas import Body
+from crm.errors import CrmError, Invalid
 
 T = TypeVar("T")
 _PROBLEM = WithJsonSchema({"anyOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "null"}]})
+
+
+class Judged:
+    """Items of a batch that are checked one by one: one that is not valid becomes the Invalid that says why."""
+
+    def __get_pydantic_core_schema__(self, source: type[Body], handler: GetCoreSchemaHandler) -> CoreSchema:
+        def judge(value: Any) -> Body | CrmError:
+            try:
+                return decode(source, to_json(value))
+            except Invalid as error:
+                return error
+
+        return core_schema.no_info_plain_validator_function(judge, json_schema_input_schema=handler(source))
 
 
 @dataclass(slots=True)

@@ -9,15 +9,14 @@ from uuid import UUID
 import msgspec
 from litestar import Response
 from litestar.params import FromPath, QueryParameter
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, StringConstraints, WithJsonSchema
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema, to_json
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from crm.api import batches, paging
-from crm.api.batches import BatchResult
+from crm.api.batches import BatchResult, Judged
 from crm.api.etags import IfMatch, etag, version_of
 from crm.api.identities import IdentityBody, tail
 from crm.api.paging import Cursor, Limit, Page
-from crm.api.requests import decode
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, delete, get, patch, post, put
 from crm.api.schemas import ZONE_SCHEMA, Body, Line, Patch
 from crm.contacts import attributes, contacts, drafts, identities, search, tags
@@ -122,19 +121,6 @@ class ContactPatch(Patch):
     def changes(self) -> dict[str, Any]:
         """What is given, null included."""
         return {name: getattr(self, name) for name in self.model_fields_set}
-
-
-class Judged:
-    """Items of a batch that are checked one by one: one that is not valid becomes the Invalid that says why."""
-
-    def __get_pydantic_core_schema__(self, source: type[Body], handler: GetCoreSchemaHandler) -> CoreSchema:
-        def judge(value: Any) -> Body | CrmError:
-            try:
-                return decode(source, to_json(value))
-            except Invalid as error:
-                return error
-
-        return core_schema.no_info_plain_validator_function(judge, json_schema_input_schema=handler(source))
 
 
 class ContactBatch(Body):

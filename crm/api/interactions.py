@@ -11,8 +11,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_
 from pydantic_core import PydanticCustomError
 
 from crm.api import batches, paging
-from crm.api.batches import BatchResult
-from crm.api.contacts import Judged
+from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, get, post
 from crm.api.schemas import Body, Code, ExternalId, Instant, JsonObject, Reference, Text, either

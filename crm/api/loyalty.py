@@ -9,13 +9,14 @@ from litestar.params import FromPath, QueryParameter
 from pydantic import Field
 
 from crm.api import batches, paging
-from crm.api.batches import BatchResult
+from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
 from crm.api.schemas import Body, Code, Instant, Line, Points, Reference, SignedPoints, Text
 from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency, writes
 from crm.db.session import Session
+from crm.errors import CrmError
 from crm.loyalty import balances, ledger, redemptions, transactions
 from crm.loyalty.balances import Loyalty, Posted
 from crm.loyalty.books import InsufficientPoints, PointsOutOfRange
@@ -74,7 +75,7 @@ class AwardBatch(Body):
     """Up to 1,000 awards in one program."""
 
     program_id: UUID | None = None
-    items: Annotated[list[AwardOf], Field(min_length=1, max_length=1_000)]
+    items: Annotated[list[Annotated[AwardOf, Judged()]], Field(min_length=1, max_length=1_000)]
 
 
 class NewAdjustment(Body):
@@ -128,7 +129,7 @@ async def award_points(
     )
 
 
-@get("/contacts/{contact_id:uuid}/points-awards", scopes={"loyalty:read"})
+@get("/contacts/{contact_id:uuid}/points-awards", scopes={"loyalty:read"}, problems=PROGRAM)
 async def list_awards(
     session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[PointsTransaction]:
@@ -150,15 +151,12 @@ async def award_points_batch(
 
     The refused are left out and say why; all others are posted together. The answers stand in the order of the items.
     """
-    results = await ledger.award_all(
-        session,
-        program_id=data.program_id,
-        awards=[item.award(item.contact_id) for item in data.items],
-        by=by,
-        once=once,
-        now=now,
+    judged: list[AwardOf | CrmError] = [*data.items]
+    awards = [item.award(item.contact_id) for item in judged if isinstance(item, AwardOf)]
+    posted = iter(
+        await ledger.award_all(session, program_id=data.program_id, awards=awards, by=by, once=once, now=now)
     )
-    answer = batches.answer([(201, result) for result in results], request)
+    answer = batches.answer([(201, next(posted) if isinstance(item, AwardOf) else item) for item in judged], request)
     await writes.write(session, idempotency.answer(once, contact_id=None, result=answer, now=now, status=200))
     return answer
 
@@ -179,7 +177,7 @@ async def adjust_points(
     )  # fmt: skip
 
 
-@get("/contacts/{contact_id:uuid}/points-adjustments", scopes={"loyalty:read"})
+@get("/contacts/{contact_id:uuid}/points-adjustments", scopes={"loyalty:read"}, problems=PROGRAM)
 async def list_adjustments(
     session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[PointsTransaction]:
@@ -208,7 +206,7 @@ async def redeem_points(
     return Response(redemption, status_code=201 if created else 200)
 
 
-@get("/contacts/{contact_id:uuid}/redemptions", scopes={"loyalty:read"})
+@get("/contacts/{contact_id:uuid}/redemptions", scopes={"loyalty:read"}, problems=PROGRAM)
 async def list_redemptions(
     session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[RedemptionView]:
@@ -250,7 +248,7 @@ async def reverse_redemption(
     return Response(returned, status_code=201 if created else 200)
 
 
-@get("/contacts/{contact_id:uuid}/points-transactions", scopes={"loyalty:read"})
+@get("/contacts/{contact_id:uuid}/points-transactions", scopes={"loyalty:read"}, problems=PROGRAM)
 async def list_points_transactions(
     session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[PointsTransaction]:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from crm.api import batches, paging
-from crm.api.batches import BatchResult
+from crm.api.batches import BatchResult, Judged
 from crm.api.loyalty import PROGRAM, PlaceBody, ProgramId
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
@@ -149,7 +149,7 @@ class PurchaseBatch(Body):
     """Up to 500 purchases in one program, judged in the order given."""
 
     program_id: UUID | None = None
-    items: Annotated[list[PurchaseOf], Field(min_length=1, max_length=500)]
+    items: Annotated[list[Annotated[PurchaseOf, Judged()]], Field(min_length=1, max_length=500)]
 
 
 @post(
@@ -187,12 +187,7 @@ async def record_purchases_batch(
     The refused are left out and say why; all others are recorded together, each on the balance that the one before it
     left. Orders recorded before answer 200.
     """
-    bought: list[Bought | CrmError] = []
-    for item in data.items:
-        try:
-            bought.append(item.bought(item.contact_id or item.identity.sender(region)))  # type: ignore[union-attr]
-        except CrmError as refusal:
-            bought.append(refusal)
+    bought = [_bought(item, region) for item in data.items]
     recorded = iter(
         await purchases.record_all(
             session,
@@ -232,7 +227,7 @@ async def record_purchase(
     return Response(recorded, status_code=201 if created else 200)
 
 
-@get("/contacts/{contact_id:uuid}/purchases", scopes={"loyalty:read"})
+@get("/contacts/{contact_id:uuid}/purchases", scopes={"loyalty:read"}, problems=PROGRAM)
 async def list_purchases(
     session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[PurchaseView]:
@@ -251,6 +246,15 @@ async def get_purchase(
 ) -> PurchaseView:
     """Read a purchase."""
     return await purchases.get(session, program_id=program, contact_id=contact_id, order_ref=order_ref)
+
+
+def _bought(item: PurchaseOf | CrmError, region: str) -> Bought | CrmError:
+    if isinstance(item, CrmError):
+        return item
+    try:
+        return item.bought(item.contact_id or item.identity.sender(region))  # type: ignore[union-attr]
+    except CrmError as refusal:
+        return refusal
 
 
 handlers = [record_purchase_by_identity, record_purchases_batch, record_purchase, list_purchases, get_purchase]

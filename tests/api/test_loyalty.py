@@ -733,3 +733,14 @@ async def test_json_numbers_of_points_are_whole(shop, sari):
     raw = (await shop.client.get(f"/v1/contacts/{sari}/loyalty")).text
     assert '"available":45,' in raw.replace(" ", "")
     assert json.loads(raw)["available"] == EARNED
+
+
+async def test_an_award_that_is_not_valid_stops_none_of_its_batch(shop: Shop) -> None:
+    sari, budi = await shop.member(), await shop.member()
+    items = [{"contact_id": str(sari), "points": 5, "reason": "x"}] * 2 + [{"contact_id": str(budi), "points": -1}]
+
+    answer = await shop.client.post("/v1/points-awards/batch", json={"items": items})
+
+    assert [item["status"] for item in answer.json()["items"]] == [201, 201, 422]
+    assert {error["pointer"] for error in answer.json()["items"][2]["problem"]["errors"]} == {"/points", "/reason"}
+    assert (await shop.balance(sari))["available"] == 10

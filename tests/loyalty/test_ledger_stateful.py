@@ -170,8 +170,8 @@ class Posts(RuleBasedStateMachine):
         self.orders: dict[str, int] = {}
         self.bought: dict[str, tuple[Purchase, purchases.Recorded]] = {}
         self.redeemed: list[Redeemed] = []
-        self.stages = [False for _ in world.people]
-        """Whether the account has been written since it qualified: the stored tier is as of the last post."""
+        self.posted_to = [False for _ in world.people]
+        """Whose account has had a post: the stored tier is as of the last one."""
         self.keys = count(1)
 
     def teardown(self) -> None:
@@ -293,7 +293,7 @@ class Posts(RuleBasedStateMachine):
                 account.lifetime_earned += points
             account.visits += 1
             self.bought[order_ref] = (content, recorded)
-            self.stages[number] = True
+            self.posted_to[number] = True
             assert recorded.points == points
             assert (recorded.transaction_id is None) == (points == 0)
         stored = self.bought[order_ref][1]
@@ -332,7 +332,7 @@ class Posts(RuleBasedStateMachine):
             taken = account.spend(points, "redeemed", except_order=order_ref)
             account.lifetime_redeemed += points
             self.redeemed.append(Redeemed(redemption.id, number, points, order_ref, taken))
-            self.stages[number] = True
+            self.posted_to[number] = True
             if order_ref is not None:
                 self.orders[order_ref] = number
         else:
@@ -363,7 +363,7 @@ class Posts(RuleBasedStateMachine):
             alive = account.give_back(known.taken, "redeemed", now=self.now)
             account.lifetime_redeemed -= known.points
             known.returned = returned
-            self.stages[known.who] = True
+            self.posted_to[known.who] = True
             assert (returned.points, returned.points_returned, returned.points_returned_expired) == (
                 alive, alive, known.points - alive,
             )  # fmt: skip
@@ -443,7 +443,7 @@ class Posts(RuleBasedStateMachine):
         return answer
 
     def check_posted(self, number, answer, points):
-        self.stages[number] = True
+        self.posted_to[number] = True
         assert answer.points == points
         self.check_balance(number, answer.balance, answer.tier)
 
@@ -505,7 +505,7 @@ class Posts(RuleBasedStateMachine):
                 assert plain == NaiveAccount()
                 continue
             lots, movements = found["lots"][contact_id], found["movements"][contact_id]
-            self._check_account(stored, plain, self.stages[number])
+            self._check_account(stored, plain, self.posted_to[number])
             self._check_lots(plain, lots, movements)
             self._check_movements(stored, movements, found["transactions"][contact_id])
             buckets = _net(movements)
