@@ -12,6 +12,7 @@ from litestar import Request, Response
 from litestar.enums import ParamType
 from litestar.exceptions import HTTPException
 from litestar.exceptions import ValidationException as LitestarValidation
+from litestar.params import ParameterKwarg
 
 from crm.db.idempotency import Replay
 from crm.errors import (
@@ -67,6 +68,7 @@ _TRANSIENT = (
     asyncpg.OutOfMemoryError,
     asyncpg.OperatorInterventionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that broke off within a statement, and was given out again
     ConnectionError,
     TimeoutError,
 )
@@ -139,7 +141,7 @@ def respond(request: Request[Any, Any, Any], exception: Exception) -> Response[b
         if isinstance(exception, Unauthenticated):
             headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(exception, HTTPException):
-        document = _framework_problem(exception, request_id)
+        document = _framework_problem(exception, request, request_id)
         headers.update(exception.headers or {})
     elif isinstance(exception, _TRANSIENT) or (isinstance(exception, OSError) and exception.errno is not None):
         _log.warning("database_unavailable", error=repr(exception), request_id=request_id)
@@ -171,10 +173,12 @@ def respond(request: Request[Any, Any, Any], exception: Exception) -> Response[b
     )
 
 
-def _framework_problem(exception: HTTPException, request_id: str) -> dict[str, Any]:
+def _framework_problem(
+    exception: HTTPException, request: Request[Any, Any, Any], request_id: str
+) -> dict[str, Any]:
     status = exception.status_code
     if isinstance(exception, LitestarValidation):
-        return _parameter_problem(exception, request_id)
+        return _parameter_problem(exception, request, request_id)
     phrase = http.HTTPStatus(status).phrase
     return problem(
         request_id,
@@ -185,7 +189,9 @@ def _framework_problem(exception: HTTPException, request_id: str) -> dict[str, A
     )
 
 
-def _parameter_problem(exception: LitestarValidation, request_id: str) -> dict[str, Any]:
+def _parameter_problem(
+    exception: LitestarValidation, request: Request[Any, Any, Any], request_id: str
+) -> dict[str, Any]:
     extra: Any = exception.extra if isinstance(exception.extra, list) else []
     missing = _MISSING.match(exception.detail)
     if missing:
@@ -203,10 +209,18 @@ def _parameter_problem(exception: LitestarValidation, request_id: str) -> dict[s
         detail="A parameter is not valid.",
         errors=[
             {
-                "pointer": f"{ParamType(item.get('source', 'path')).value}/{item.get('key', '')}",
+                "pointer": f"{ParamType(item.get('source', 'path')).value}/{_parameter_name(request, item)}",
                 "code": "invalid",
                 "message": str(item.get("message", "")),
             }
             for item in extra
         ],
     )
+
+
+def _parameter_name(request: Request[Any, Any, Any], item: Mapping[str, Any]) -> str:
+    """A parameter's name as the caller knows it; the framework tells ours."""
+    name = str(item.get("key", ""))
+    field = request.route_handler.parsed_fn_signature.parameters.get(name)
+    said = field.kwarg_definition if field is not None else None
+    return said.name or name if isinstance(said, ParameterKwarg) else name

@@ -41,9 +41,23 @@ def decode(cursor: str | None, *types: Any) -> tuple[Any, ...] | None:
         return None
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        return msgspec.json.decode(raw, type=tuple[types])  # type: ignore[valid-type]
+        key: tuple[Any, ...] = msgspec.json.decode(raw, type=tuple[types])  # type: ignore[valid-type]
+        if not all(map(_can_be_asked_for, key)):
+            raise ValueError("out of range")  # noqa: TRY301 - as what can't be decoded
+        return key
     except (msgspec.MsgspecError, binascii.Error, ValueError) as error:
         raise BrokenCursor("Start again without a cursor; take `next_cursor` as it is.") from error
+
+
+def _can_be_asked_for(part: Any) -> bool:
+    match part:
+        case datetime():
+            return part.tzinfo is not None and YEAR_MIN <= part.year <= YEAR_MAX
+        case int():
+            return abs(part) < 2**63
+        case str():
+            return "\x00" not in part
+    return True
 
 
 def page_of(rows: Sequence[T], *, limit: int, key: Callable[[T], tuple[Any, ...]]) -> Page[T]:

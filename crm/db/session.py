@@ -6,7 +6,7 @@ service opens and commits the one transaction around it.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import asyncpg
@@ -123,8 +123,7 @@ class Database:
             try:
                 yield Session(connection)
             except BaseException:
-                if not connection.is_closed():
-                    await connection.execute("ROLLBACK")
+                await _roll_back(connection)
                 raise
             if await connection.execute("COMMIT") != "COMMIT":
                 raise CommitFailed
@@ -145,6 +144,17 @@ async def prepare(connection: Driver) -> None:
         decoder=lambda data: msgspec.json.decode(data[1:]),
         format="binary",
     )
+
+
+async def _roll_back(connection: Driver) -> None:
+    """End the transaction, or else the connection: what went wrong before says more than what goes wrong here."""
+    try:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+    except Exception:  # noqa: BLE001 - whatever it is, nobody may get this connection again
+        # Once it has broken off, it has left the pool and answers nothing but an InterfaceError.
+        with suppress(asyncpg.InterfaceError):
+            connection.terminate()
 
 
 def _rendered(query: Query, args: Sequence[Any]) -> tuple[str, Sequence[Any]]:
