@@ -33,6 +33,8 @@ _VARIABLES: Final = {
     "lifetime_earned": "earned_now", "qualifying_points": "qualifying_now", "seq": "seq_now", "first_seq": "seq_now",
     "transaction_id": "transaction_id", "lot_id": "lot_id",
 }  # fmt: skip
+_NOW: Final = 2
+"""The place of the present moment among the arguments of the lock."""
 _IDS: Final = {"points_lots": "lot_id", "points_transactions": "transaction_id", "interactions": "transaction_id"}
 
 
@@ -71,7 +73,7 @@ async def award_script(dsn: str, folder: Path, *, members: int) -> Script:
             return f":{_VARIABLES[column]}"
         if given is None:
             return "NULL"
-        if isinstance(given, datetime):
+        if given == lock.args[_NOW]:
             return ":moment"
         variables[f"p{number}"] = _text(given)
         return f":p{number}"
@@ -146,7 +148,7 @@ def _text(value: Any) -> str:
             return f"\\x{value.hex()}"
         case bool():
             return "t" if value else "f"
-        case str() | int() | Decimal() | UUID():
+        case str() | int() | Decimal() | UUID() | datetime():
             return str(value)
         case _:
             return msgspec.json.encode(value).decode()

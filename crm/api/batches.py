@@ -41,6 +41,8 @@ class BatchItem(Generic[T]):
 
 @dataclass(slots=True)
 class BatchResult(Generic[T]):
+    """What each item came to, in the order sent."""
+
     items: list[BatchItem[T]]
 
 

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, Final, get_args, get_origin
 from uuid import UUID
 
@@ -235,7 +235,7 @@ class _Operation:
         answer["content"] = {
             self._handler.media_type or "application/json": _content(schemas[self._answer, "serialization"])
         }
-        first = {str(status): {"description": "Created." if status == 201 else "The answer.", **answer}}
+        first = {str(status): {"description": _said_of(self._answer), **answer}}
         return first if opt["repeated"] is None else {"200": {"description": opt["repeated"], **answer}, **first}
 
     def _problems(self) -> Mapping[str, _Json]:
@@ -278,6 +278,14 @@ def _limited(field: FieldDefinition, said: ParameterKwarg) -> _Json:
     type_ = next((part.annotation for part in field.inner_types if part.annotation is not type(None)), field.annotation)
     limits = {name: getattr(said, name) for name in ("ge", "le", "min_length", "max_length", "pattern")}
     return msgspec.json.schema(Annotated[type_, msgspec.Meta(**limits)])
+
+
+def _said_of(type_: Any) -> str:
+    """The first sentence of what is said of an answer's type."""
+    kind = get_origin(type_) or type_
+    said = kind.__doc__ or ""
+    written = is_dataclass(kind) and not said.startswith(f"{kind.__name__}(")
+    return f"{re.split(r'[.:;]', said, maxsplit=1)[0]}." if written else "The answer."
 
 
 class _Generator(GenerateJsonSchema):

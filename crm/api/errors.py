@@ -173,9 +173,7 @@ def respond(request: Request[Any, Any, Any], exception: Exception) -> Response[b
     )
 
 
-def _framework_problem(
-    exception: HTTPException, request: Request[Any, Any, Any], request_id: str
-) -> dict[str, Any]:
+def _framework_problem(exception: HTTPException, request: Request[Any, Any, Any], request_id: str) -> dict[str, Any]:
     status = exception.status_code
     if isinstance(exception, LitestarValidation):
         return _parameter_problem(exception, request, request_id)

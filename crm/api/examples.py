@@ -11,6 +11,7 @@ _AWARD: Final = "0198f3b1-42c8-7f05-8e6d-1a3c5b7d9f02"
 _EARNING: Final = "0198f3b2-05a6-7d91-b4c7-3e5f7a9b1c80"
 _REDEMPTION: Final = "0198f3b4-61f2-7a4e-8d29-7b9d1f3a5c62"
 _REVERSAL: Final = "0198f3b6-1f0c-7e8b-a13f-5d7c9e1b3a44"
+_KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _NOW: Final = "2026-11-01T09:31:27.482915Z"
 
@@ -52,6 +53,14 @@ _NEW_TIER: Final = {"name": "Gold", "threshold": 1000, "benefits": {"earn_factor
 
 EXAMPLES: Final[Mapping[str, Any]] = {
     "NewKey": {"name": "Till 3", "scopes": ["contacts:read", "loyalty:award"]},
+    "IssuedKey": {
+        "id": _KEY, "name": "Till 3", "key": "setia_4pQb1nKxT8wZ0mYvR6sLd2HcJ5gUeF7aNqOiXtB9kWM",
+        "prefix": "setia_4pQb1n", "scopes": ["contacts:read", "loyalty:award"], "created_at": _NOW, "expires_at": None,
+    },
+    "Key": {
+        "id": _KEY, "name": "Till 3", "prefix": "setia_4pQb1n", "scopes": ["contacts:read", "loyalty:award"],
+        "created_at": _NOW, "created_by": "key:owner", "expires_at": None, "revoked_at": None, "last_used_at": None,
+    },
     "NewContact": {
         **_SARI,
         "identities": [{"kind": "email", "value": "Sari@example.com"}, {"kind": "phone", "value": "+62 812-3456-789"}],

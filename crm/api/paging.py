@@ -4,11 +4,13 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from litestar.params import QueryParameter
 
+from crm.api.schemas import YEAR_MAX, YEAR_MIN
 from crm.errors import Malformed
 
 T = TypeVar("T")
