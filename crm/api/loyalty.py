@@ -153,9 +153,7 @@ async def award_points_batch(
     """
     judged: list[AwardOf | CrmError] = [*data.items]
     awards = [item.award(item.contact_id) for item in judged if isinstance(item, AwardOf)]
-    posted = iter(
-        await ledger.award_all(session, program_id=data.program_id, awards=awards, by=by, once=once, now=now)
-    )
+    posted = iter(await ledger.award_all(session, program_id=data.program_id, awards=awards, by=by, once=once, now=now))
     answer = batches.answer([(201, next(posted) if isinstance(item, AwardOf) else item) for item in judged], request)
     await writes.write(session, idempotency.answer(once, contact_id=None, result=answer, now=now, status=200))
     return answer
