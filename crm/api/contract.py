@@ -282,7 +282,7 @@ def _limited(field: FieldDefinition, said: ParameterKwarg) -> _Json:
 
 def _said_of(type_: Any) -> str:
     """The first sentence of what is said of an answer's type."""
-    kind = get_origin(type_) or type_
+    kind: type = get_origin(type_) or type_
     said = kind.__doc__ or ""
     written = is_dataclass(kind) and not said.startswith(f"{kind.__name__}(")
     return f"{re.split(r'[.:;]', said, maxsplit=1)[0]}." if written else "The answer."
