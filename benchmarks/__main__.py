@@ -1,5 +1,6 @@
 """`python -m benchmarks`: everything, or some of it."""
 
+import signal
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated
 
@@ -33,6 +34,7 @@ def main(
     chosen = [part.strip() for part in only.split(",")]
     if unknown := set(chosen) - set(PARTS):
         raise typer.BadParameter(f"There is no part {', '.join(sorted(unknown))}; the parts are a, b, c and d.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else Postgres would stay behind
     console = Console(highlight=False)
     if console.width < WIDTH_MIN:
         console.width = WIDTH_MIN

@@ -29,18 +29,18 @@ STATEMENTS: Final = {
 """What each route says to the database: a lock and one write, or one read."""
 
 PAGES_MAX: Final = {
-    "award": 62,
-    "award with an Idempotency-Key": 74,
-    "award with an end": 62,
-    "purchase": 80,
-    "redemption": 120,
-    "balance": 19,
+    "award": 72,
+    "award with an Idempotency-Key": 84,
+    "award with an end": 72,
+    "purchase": 90,
+    "redemption": 100,
+    "balance": 18,
     "timeline page": 72,
-    "contact by id": 13,
+    "contact by id": 12,
 }
-"""How many pages of 8 KB each may look at with 100,000 entries: a third more than they do."""
+"""How many pages of 8 KB each may look at with 100,000 entries: a quarter more than they did."""
 
-WAL_BYTES_MAX: Final = 3_200
+WAL_BYTES_MAX: Final = 2_800
 HOT_MIN: Final = 0.95
 
 
@@ -68,8 +68,8 @@ def test_every_core_route_has_its_gates() -> None:
 async def test_a_route_costs_no_more_round_trips_and_pages_than_it_needs(grown: Grown, route: str) -> None:
     async with probed(grown.dsn, grown.token) as probe:
         found = await probe.least(costs.ROUTES[route])
-    assert [statement.partition(" ")[0] for statement in found.statements] == STATEMENTS[route]
-    assert found.buffers <= PAGES_MAX[route]
+        assert [statement.partition(" ")[0] for statement in found.statements] == STATEMENTS[route]
+        assert found.buffers <= PAGES_MAX[route]
 
 
 @pytest.mark.parametrize("route", costs.ROUTES)
@@ -77,16 +77,17 @@ async def test_no_plan_of_a_route_reads_a_whole_table(grown: Grown, route: str) 
     # With plans for whatever the arguments are: the kind that a busy connection ends up with.
     async with probed(grown.dsn, grown.token, generic_plans=True) as probe:
         found = await probe.footprint(costs.ROUTES[route]() for _ in range(10))
-    assert found.scanned == []
+        assert found.scanned == []
 
 
 async def test_an_award_writes_little_and_touches_no_index_of_its_account(grown: Grown) -> None:
     async with probed(grown.dsn, grown.token) as probe:
         # An old snapshot, such as autovacuum's after the load, keeps dead rows and so the space of new ones: ask again.
-        for _ in range(5):
-            found = await costs.awards(probe)
+        found = await costs.awards(probe)
+        for _ in range(4):
             if found.hot_ratio("loyalty_accounts") >= HOT_MIN:
                 break
-    assert found.hot_ratio("loyalty_accounts") >= HOT_MIN
-    if not found.wal_pages:  # else a checkpoint came between
-        assert found.wal_bytes / costs.AWARDS <= WAL_BYTES_MAX
+            found = await costs.awards(probe)
+        assert found.hot_ratio("loyalty_accounts") >= HOT_MIN
+        if not found.wal_pages:  # else a checkpoint came between
+            assert found.wal_bytes / costs.AWARDS <= WAL_BYTES_MAX

@@ -488,7 +488,7 @@ LOCK = (
     #variable_conflict use_column
     DECLARE
         program uuid;
-        found integer;
+        known integer;
     BEGIN
         IF p_key IS NOT NULL THEN
             PERFORM pg_advisory_xact_lock(('x' || encode(substr(p_key, 1, 8), 'hex'))::bit(64)::bigint);
@@ -515,14 +515,22 @@ LOCK = (
         program_id := program;
 
         -- One pass in key order, whether rows are there or not: two passes would wait for each other in a circle.
-        -- Accounts are never deleted, so that all of them being there needs no lock to stay true.
-        SELECT count(*) INTO found FROM loyalty_accounts a
-        WHERE a.contact_id = ANY (p_contacts) AND a.program_id = program;
-        IF found = cardinality(p_contacts) THEN
+        -- Accounts are never deleted, so that all of them being there needs no lock to stay true; a single one
+        -- can't be taken in the wrong order, and is looked for and locked at once.
+        IF cardinality(p_contacts) = 1 THEN
             PERFORM 1 FROM loyalty_accounts a
-            WHERE a.contact_id = ANY (p_contacts) AND a.program_id = program
-            ORDER BY a.contact_id FOR NO KEY UPDATE;
+            WHERE a.contact_id = p_contacts[1] AND a.program_id = program FOR NO KEY UPDATE;
+            known := FOUND::integer;
         ELSE
+            SELECT count(*) INTO known FROM loyalty_accounts a
+            WHERE a.contact_id = ANY (p_contacts) AND a.program_id = program;
+            IF known = cardinality(p_contacts) THEN
+                PERFORM 1 FROM loyalty_accounts a
+                WHERE a.contact_id = ANY (p_contacts) AND a.program_id = program
+                ORDER BY a.contact_id FOR NO KEY UPDATE;
+            END IF;
+        END IF;
+        IF known < cardinality(p_contacts) THEN
             INSERT INTO loyalty_accounts AS a (contact_id, program_id, enrolled_at, updated_at)
             SELECT c.id, program, p_now, p_now
             FROM (SELECT id FROM contacts WHERE id = ANY (p_contacts) ORDER BY id FOR KEY SHARE) c
