@@ -302,7 +302,7 @@ LEDGER = (
     # In the order in which points are spent: soonest expiry first, never-expiring last, then the oldest.
     """
     CREATE INDEX points_lots_open_idx ON points_lots (contact_id, program_id, expires_at, earned_at, id)
-        WHERE remaining > 0
+        INCLUDE (remaining) WHERE remaining > 0
     """,
     """
     CREATE UNIQUE INDEX points_lots_deficit_key ON points_lots (contact_id, program_id) WHERE kind = 'deficit'

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from crm.api.purchases import PurchaseFields
-from crm.cli import logs, loop, place
+from crm.cli import collector, logs, loop, place
 from crm.db.session import Database
 from crm.errors import CrmError, Invalid, Unavailable
 from crm.interactions.people import Sender
@@ -85,6 +85,7 @@ def import_purchases(
     """
     settings = Settings()
     logs.configure(settings)
+    collector.settle()
     console = Console(stderr=True)
     try:
         with place.database(settings) as found:

@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 import crm
-from crm.cli import leash, logs, place
+from crm.cli import collector, leash, logs, place
 from crm.db.session import Database
 from crm.settings import Settings
 
@@ -140,6 +140,7 @@ def _load(target: str) -> Callable[..., Any]:
     logs.configure(Settings())
     module, _, factory = target.partition(":")
     application: Callable[..., Any] = getattr(importlib.import_module(module), factory)()
+    collector.settle()
     return application
 
 
