@@ -15,7 +15,7 @@ import asyncpg
 
 from crm.api import auth
 from crm.db.session import Database
-from crm.loyalty import programs, rules, tiers
+from crm.loyalty import programs, rules
 
 OPEN_LOTS: Final = 5
 """How many of a member's lots have points left, the newest."""
@@ -154,7 +154,7 @@ async def open_shop(dsn: str) -> Shop:
         for definition in RULES:
             await rules.create(session, program_id=program.id, definition=definition, now=now)
         for name, threshold, factor in TIERS:
-            await tiers.create(
+            await programs.add_tier(
                 session,
                 program_id=program.id,
                 name=name,
@@ -162,7 +162,6 @@ async def open_shop(dsn: str) -> Shop:
                 benefits={"earn_factor": factor},
                 now=now,
             )
-        await programs.touch(session, program_id=program.id, now=now)
     await database.close()
     assert key.key is not None
     return Shop(program.id, key.key)

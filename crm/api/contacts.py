@@ -25,7 +25,7 @@ from crm.contacts.contacts import Contact, ContactNotFound
 from crm.contacts.drafts import Draft, NewIdentity
 from crm.contacts.identities import IdentityTaken
 from crm.contacts.tags import InvalidTag
-from crm.db import idempotency, writes
+from crm.db import idempotency
 from crm.db.session import Session
 from crm.errors import CrmError, Invalid
 from crm.interactions import people
@@ -158,7 +158,7 @@ async def create_contacts(
         await people.create_all(session, made=[item for item in made if isinstance(item, Contact)], by=by, now=now)
     )
     result = batches.answer([(201, next(stored) if isinstance(item, Contact) else item) for item in made], request)
-    await writes.write(session, idempotency.answer(once, contact_id=None, result=result, status=200, now=now))
+    await idempotency.keep(session, request=once, contact_id=None, result=result, status=200, now=now)
     return result
 
 

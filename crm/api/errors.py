@@ -1,7 +1,6 @@
 """Every refusal as RFC 9457 problem+json, in one place."""
 
 import http
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,8 +72,6 @@ _TRANSIENT = (
     TimeoutError,
 )
 
-# The framework says it in words only: "Missing required query parameter 'kind' for path …".
-_MISSING = re.compile(r"Missing required (\w+) parameter '([^']+)'")
 _log = structlog.get_logger("crm.api")
 
 
@@ -191,10 +188,6 @@ def _parameter_problem(
     exception: LitestarValidation, request: Request[Any, Any, Any], request_id: str
 ) -> dict[str, Any]:
     extra: Any = exception.extra if isinstance(exception.extra, list) else []
-    missing = _MISSING.match(exception.detail)
-    if missing:
-        source, name = missing.groups()
-        extra = [{"source": source, "key": name, "message": "is required"}]
     if any(item.get("key") == "data" for item in extra) or not extra:
         return problem(
             request_id, 400, code="malformed", title=Malformed.title, detail="Send a JSON body, as application/json."

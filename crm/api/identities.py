@@ -17,7 +17,7 @@ from crm.contacts import contacts, identities
 from crm.contacts.addresses import LENGTH_MAX, InvalidIdentity, address
 from crm.contacts.contacts import Contact, ContactNotFound
 from crm.contacts.identities import Identity, IdentityAmbiguous, IdentityNotFound, IdentityTaken
-from crm.db import idempotency, writes
+from crm.db import idempotency
 from crm.db.session import Session
 from crm.errors import FieldError
 from crm.interactions import people
@@ -87,7 +87,7 @@ async def add_identity(
         raise InvalidIdentity(error.detail, errors=[FieldError("/value", error.code, error.detail)]) from error
     kept, is_new = await people.add_identity(session, contact_id=contact_id, identity=wanted, by=by, now=now)
     status = 201 if is_new else 200
-    await writes.write(session, idempotency.answer(once, contact_id=contact_id, result=kept, status=status, now=now))
+    await idempotency.keep(session, request=once, contact_id=contact_id, result=kept, status=status, now=now)
     return Response(kept, status_code=status)
 
 

@@ -181,7 +181,7 @@ async def record_interactions(
     answer = batches.answer(
         [(0, result) if isinstance(result, CrmError) else (_status(result), result[0]) for result in results], request
     )
-    await writes.write(session, idempotency.answer(once, contact_id=None, result=answer, status=200, now=now))
+    await idempotency.keep(session, request=once, contact_id=None, result=answer, status=200, now=now)
     return answer
 
 

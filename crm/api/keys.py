@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Request
 from litestar.params import FromPath
 from pydantic import Field, WithJsonSchema
 
@@ -13,7 +12,7 @@ from crm.api import auth, paging
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import AnyRequest, delete, get, post
 from crm.api.schemas import Body, Instant, Line
-from crm.db import idempotency, writes
+from crm.db import idempotency
 from crm.db.session import Session
 
 Scope = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(auth.SCOPES)})]
@@ -39,7 +38,7 @@ async def create_key(
     issued = await auth.issue(
         session, name=data.name, scopes=data.scopes, by=by, maker=request.auth, expires_at=data.expires_at, now=now
     )
-    await writes.write(session, idempotency.answer(once, contact_id=None, result=replace(issued, key=None), now=now))
+    await idempotency.keep(session, request=once, contact_id=None, result=replace(issued, key=None), now=now)
     return issued
 
 
@@ -58,7 +57,7 @@ async def get_key(session: Session, key_id: FromPath[UUID]) -> auth.Key:
 
 
 @delete("/keys/{key_id:uuid}", scopes={"keys:manage"}, problems=(auth.KeyNotFound,))
-async def revoke_key(session: Session, key_id: FromPath[UUID], now: datetime, request: Request) -> None:  # type: ignore[type-arg]
+async def revoke_key(session: Session, key_id: FromPath[UUID], now: datetime, request: AnyRequest) -> None:
     """Revoke a key."""
     await auth.revoke(session, key_id=key_id, now=now)
     request.app.state.authenticator.forget()

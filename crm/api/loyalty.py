@@ -14,7 +14,7 @@ from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
 from crm.api.schemas import Body, Code, Instant, Line, Points, Reference, SignedPoints, Text
 from crm.contacts.contacts import ContactNotFound
-from crm.db import idempotency, writes
+from crm.db import idempotency
 from crm.db.session import Session
 from crm.errors import CrmError
 from crm.loyalty import balances, ledger, redemptions, transactions
@@ -155,7 +155,7 @@ async def award_points_batch(
     awards = [item.award(item.contact_id) for item in judged if isinstance(item, AwardOf)]
     posted = iter(await ledger.award_all(session, program_id=data.program_id, awards=awards, by=by, once=once, now=now))
     answer = batches.answer([(201, next(posted) if isinstance(item, AwardOf) else item) for item in judged], request)
-    await writes.write(session, idempotency.answer(once, contact_id=None, result=answer, now=now, status=200))
+    await idempotency.keep(session, request=once, contact_id=None, result=answer, now=now, status=200)
     return answer
 
 

@@ -23,7 +23,7 @@ from crm.api.paging import Cursor, Limit, Page
 from crm.api.requests import decode
 from crm.api.routes import delete, get, patch, post, put
 from crm.api.schemas import Amount, Body, Currency, Line, Patch, Points, PositiveAmount, Reference, TimeZone
-from crm.db import idempotency, writes
+from crm.db import idempotency
 from crm.db.session import Session
 from crm.loyalty import programs, rules, tiers
 from crm.loyalty.programs import ProgramNotFound, ProgramView
@@ -167,7 +167,7 @@ async def create_program(
         settings={"rounding": data.rounding, "earn_on": data.earn_on.model_dump()},
         now=now,
     )
-    await writes.write(session, idempotency.answer(once, contact_id=None, result=program, now=now))
+    await idempotency.keep(session, request=once, contact_id=None, result=program, now=now)
     return Response(program, headers=etag(program.version))
 
 
@@ -209,7 +209,7 @@ async def create_earning_rule(
     """Add an earning rule to a program."""
     await idempotency.begin(session, request=once)
     rule = await rules.create(session, program_id=program_id, definition=_definition(data), now=now)
-    await writes.write(session, idempotency.answer(once, contact_id=None, result=rule, now=now))
+    await idempotency.keep(session, request=once, contact_id=None, result=rule, now=now)
     return rule
 
 
@@ -264,8 +264,7 @@ async def create_tier(
 ) -> TierView:
     """Add a tier to a program."""
     await idempotency.begin(session, request=once)
-    await programs.touch(session, program_id=program_id, now=now)
-    tier = await tiers.create(
+    tier = await programs.add_tier(
         session,
         program_id=program_id,
         name=data.name,
@@ -273,7 +272,7 @@ async def create_tier(
         benefits=data.benefits.model_dump(),
         now=now,
     )
-    await writes.write(session, idempotency.answer(once, contact_id=None, result=tier, now=now))
+    await idempotency.keep(session, request=once, contact_id=None, result=tier, now=now)
     return tier
 
 

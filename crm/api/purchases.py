@@ -19,7 +19,7 @@ from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
 from crm.api.schemas import Amount, Body, Code, Currency, Instant, Line, Reference, either
 from crm.contacts.addresses import InvalidIdentity
 from crm.contacts.identities import IdentityAmbiguous
-from crm.db import idempotency, writes
+from crm.db import idempotency
 from crm.db.session import Session
 from crm.errors import CrmError
 from crm.interactions.people import Sender
@@ -203,7 +203,7 @@ async def record_purchases_batch(
         [(0, result) if isinstance(result, CrmError) else (201 if result[1] else 200, result[0]) for result in results],
         request,
     )
-    await writes.write(session, idempotency.answer(once, contact_id=None, result=answer, now=now, status=200))
+    await idempotency.keep(session, request=once, contact_id=None, result=answer, now=now, status=200)
     return answer
 
 

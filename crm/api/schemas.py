@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, ClassVar, Final
-from uuid import UUID
 from zoneinfo import available_timezones
 
 from pydantic import (
@@ -26,7 +25,8 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-POINTS_MAX = 2**53 - 1
+from crm.loyalty.books import POINTS_MAX
+
 YEAR_MIN, YEAR_MAX = 1900, 2199
 
 
@@ -177,4 +177,3 @@ Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_date_ti
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_time_zone), ZONE_SCHEMA]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]
-Id = UUID

@@ -25,7 +25,7 @@ from crm.db.session import Database, Session
 from crm.errors import Conflict
 from crm.interactions import people, timeline
 from crm.interactions.timeline import Report
-from crm.loyalty import ledger, programs, purchases, redemptions, rules, tiers
+from crm.loyalty import ledger, programs, purchases, redemptions, rules
 from crm.loyalty.basket import Line, Payment, Purchase
 from crm.loyalty.books import InsufficientPoints
 from crm.loyalty.ledger import Award
@@ -143,10 +143,9 @@ async def _program(session: Session, now: datetime) -> ProgramView:
     ):
         await rules.create(session, program_id=program.id, definition=definition, now=now)
     for name, threshold, factor in (("Teman", 0, "1"), ("Perak", 1_000, "1.25"), ("Emas", 4_000, "1.5")):
-        await tiers.create(
+        await programs.add_tier(
             session, program_id=program.id, name=name, threshold=threshold, benefits={"earn_factor": factor}, now=now
         )
-    await programs.touch(session, program_id=program.id, now=now)
     return program
 
 

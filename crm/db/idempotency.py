@@ -15,7 +15,7 @@ from sqlalchemy import Column, LargeBinary, SmallInteger, Table, Uuid
 
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
-from crm.db.writes import Insert
+from crm.db.writes import Insert, write
 from crm.errors import Invalid
 
 idempotency_keys = Table(
@@ -83,6 +83,13 @@ def answer(
         return ()
     row = (request.key, contact_id, request.content_hash, status, msgspec.json.encode(result), now)
     return (Insert(idempotency_keys, ("key", "contact_id", "request_hash", "status", "body", "created_at"), (row,)),)
+
+
+async def keep(
+    session: Session, *, request: Request | None, contact_id: UUID | None, result: Any, now: datetime, status: int = 201
+) -> None:
+    """Keep the answer to `request`, for those whose facts are written already."""
+    await write(session, answer(request, contact_id=contact_id, result=result, now=now, status=status))
 
 
 async def purge(session: Session, *, older_than: datetime) -> int:

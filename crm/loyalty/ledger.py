@@ -76,7 +76,7 @@ async def award_all(
     """Give many awards in one statement; each answer stands at its award's place, refusals among them.
 
     The refused are left out, the others are written together.
-    """  # fmt: skip
+    """
     locked = await journal.lock(
         session, program_id=program_id, contact_ids=[award.contact_id for award in awards], now=now, once=once
     )
@@ -108,7 +108,7 @@ async def adjust(
 
     Below zero only with `allow_negative`: the deficit is then filled by the next credits.
     Raises ZeroAdjustment, InsufficientPoints, ContactNotFound, ProgramRequired, PointsOutOfRange.
-    """  # fmt: skip
+    """
     if points == 0:
         raise ZeroAdjustment(
             "Send the points to add, or the points to take as a negative number.",

@@ -175,6 +175,16 @@ async def tier_policy(session: Session, *, program_id: UUID) -> TierPolicy:
     return TierPolicy(**{"basis": "points"} | row["tier_policy"])
 
 
+async def add_tier(
+    session: Session, *, program_id: UUID, name: str, threshold: int, benefits: dict[str, Any], now: datetime
+) -> TierView:
+    """Add a tier; members who qualify stand in it from their next read on. Raises ProgramNotFound, ThresholdTaken."""
+    await touch(session, program_id=program_id, now=now)
+    return await tiers.create(
+        session, program_id=program_id, name=name, threshold=threshold, benefits=benefits, now=now
+    )
+
+
 async def tiers_page(session: Session, *, program_id: UUID, above: int | None, limit: int) -> list[TierView]:
     """A program's tiers, lowest first, from above the threshold `above`. Raises ProgramNotFound."""
     found = await tiers.page(session, program_id=program_id, above=above, limit=limit)

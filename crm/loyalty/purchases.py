@@ -129,7 +129,7 @@ async def record(
     """Record a purchase and what it earns. False beside an order that was recorded before.
 
     Raises OrderRefReused for other content or another contact, CurrencyMismatch, ContactNotFound, ProgramRequired.
-    """  # fmt: skip
+    """
     results = await _record(session, program_id=program_id, bought=[bought], by=by, once=once, now=now)
     result = results[0]
     if isinstance(result, CrmError):

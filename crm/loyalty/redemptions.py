@@ -92,7 +92,7 @@ async def redeem(
 
     Points that the order itself earned can't be spent on it.
     Raises InsufficientPoints, OrderRefReused, ContactNotFound, ProgramRequired.
-    """  # fmt: skip
+    """
     locked = await journal.lock(
         session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once,
         order_refs=[order_ref] if order_ref else [],
@@ -135,7 +135,7 @@ async def reverse(
     """Give redeemed points back to their own lots, with their own expiry. False beside one reversed before.
 
     What has expired meanwhile stays expired. Raises RedemptionNotFound.
-    """  # fmt: skip
+    """
     try:
         locked = await journal.lock(
             session, program_id=None, contact_ids=[contact_id], now=now, once=once, subject=redemption_id

@@ -91,7 +91,7 @@ def standing(tiers: Sequence[Tier], qualifying: Decimal | int) -> Tier | None:
 async def create(
     session: Session, *, program_id: UUID, name: str, threshold: int, benefits: dict[str, Any], now: datetime
 ) -> TierView:
-    """Add a tier; members who qualify stand in it from their next read on. Raises ThresholdTaken."""
+    """Store a tier; `programs.add_tier` also tells every process of it. Raises ThresholdTaken."""
     row = await session.fetchrow(
         """
         INSERT INTO tiers (program_id, id, name, threshold, benefits, created_at, updated_at)

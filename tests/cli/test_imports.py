@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from crm.db.session import Database
-from crm.loyalty import audit, programs, rules, tiers
+from crm.loyalty import audit, programs, rules
 
 CDNOW = Path(__file__).parents[3] / "shared/data/cdnow_purchases.csv"
 MAPPED = ["--map", "ref=order_ref", "--map", "customer=identity:customer_id", "--map", "day=occurred_at"]
@@ -33,10 +33,9 @@ async def program_id(database: Database) -> UUID:
         )
         rule = {"name": "One a dollar", "kind": "per_amount", "points": 1, "per": "1"}
         await rules.create(session, program_id=program.id, definition=rule, now=now)
-        await tiers.create(
+        await programs.add_tier(
             session, program_id=program.id, name="Silver", threshold=100, benefits={"earn_factor": "1.5"}, now=now
         )
-        await programs.touch(session, program_id=program.id, now=now)
     return program.id
 
 
