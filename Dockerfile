@@ -4,7 +4,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/setia
 WORKDIR /src
 COPY requirements.lock ./
-RUN /opt/setia/bin/pip install --require-hashes --only-binary :all: -r requirements.lock
+RUN /opt/setia/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY alembic alembic
 COPY crm crm

@@ -38,15 +38,18 @@ $(VENV)/bin/python:
 		echo "$(PYTHON) must be Python 3.11 or newer, with its venv module (Debian: python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# The locks name every package there is to install. Without --no-deps an older pip looks for newer releases of
+# `package[extra]` beside the pinned `package`, and refuses both.
 $(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
 	@echo "Installing what Setia runs on (once) …"
-	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --require-hashes -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@echo "Installing what the checks need (once) …"
-	$(PIP) install --require-hashes -r requirements-dev.lock
+	$(PIP) install --no-deps --require-hashes -r requirements-dev.lock
+	$(PIP) check
 	@touch $@
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
