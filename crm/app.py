@@ -20,8 +20,12 @@ from crm.api import (
     loyalty,
     programs,
     purchases,
+    redemptions,
     requests,
+    rewards,
     routes,
+    voucher_pools,
+    vouchers,
 )
 from crm.api.edge import Edge
 from crm.db.session import Database
@@ -35,6 +39,10 @@ V1 = [
     *programs.handlers,
     *loyalty.handlers,
     *purchases.handlers,
+    *rewards.handlers,
+    *redemptions.handlers,
+    *vouchers.handlers,
+    *voucher_pools.handlers,
 ]
 
 

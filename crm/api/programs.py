@@ -36,6 +36,21 @@ class EarnOnBody(Body):
     shipping: bool = False
 
 
+_SHARE = r"^(0\.[0-9]{0,5}[1-9]0{0,5}|1(\.0{1,6})?)$"
+
+
+class ConversionBody(Body):
+    """What points are worth: `amount` of money for every `points`, in whole steps.
+
+    `max_share` is the most of an order that can be paid so, as a fraction of 1.
+    """
+
+    points: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    amount: PositiveAmount
+    min_points: Points | None = None
+    max_share: Annotated[str, StringConstraints(pattern=_SHARE)] | None = None
+
+
 class NewProgram(Body):
     """A loyalty scheme. The first one is the default."""
 
@@ -45,6 +60,7 @@ class NewProgram(Body):
     default: bool | None = None
     rounding: Literal["floor", "nearest", "ceil"] = "floor"
     earn_on: EarnOnBody = EarnOnBody()
+    redemption: ConversionBody | None = None
 
 
 class ProgramPatch(Patch):
@@ -55,6 +71,7 @@ class ProgramPatch(Patch):
     default: Literal[True] | None = None
     rounding: Literal["floor", "nearest", "ceil"] | None = None
     earn_on: EarnOnBody | None = None
+    redemption: ConversionBody | None = None
 
     not_nullable = frozenset({"name", "time_zone", "default", "rounding", "earn_on"})
 
@@ -164,7 +181,7 @@ async def create_program(
         currency=data.currency,
         time_zone=data.time_zone,
         default=data.default,
-        settings={"rounding": data.rounding, "earn_on": data.earn_on.model_dump()},
+        settings=data.model_dump(mode="json", include={"rounding", "earn_on", "redemption"}),
         now=now,
     )
     await idempotency.keep(session, request=once, contact_id=None, result=program, now=now)
@@ -191,10 +208,10 @@ async def change_program(
     session: Session, program_id: FromPath[UUID], data: ProgramPatch, now: datetime, if_match: IfMatch = None
 ) -> Response[ProgramView]:
     """Change a program, from now on: what was earned stays as it was."""
-    given = data.model_dump(exclude_unset=True)
+    given = data.model_dump(mode="json", exclude_unset=True)
     changes: dict[str, Any] = {name: given[name] for name in ("name", "time_zone") if name in given}
     changes["is_default"] = given.get("default")
-    changes["settings"] = {name: given[name] for name in ("rounding", "earn_on") if name in given}
+    changes["settings"] = {name: given[name] for name in ("rounding", "earn_on", "redemption") if name in given}
     program = await programs.change(
         session, program_id=program_id, version=version_of(if_match), changes=changes, now=now
     )

@@ -17,6 +17,7 @@ from crm.db.tables import Instant, metadata
 from crm.errors import Invalid, NotFound, Stale
 from crm.loyalty import tiers
 from crm.loyalty.basket import Terms
+from crm.loyalty.conversion import Conversion
 from crm.loyalty.earning import Rule
 from crm.loyalty.tiers import Basis, Tier, TierPolicy, TierView
 
@@ -72,6 +73,7 @@ class ProgramView:
     default: bool
     rounding: str
     earn_on: EarnOn
+    redemption: Conversion | None
     version: int
     created_at: datetime
     updated_at: datetime
@@ -88,6 +90,7 @@ class Program:
     rules: tuple[Rule, ...]
     tiers: tuple[Tier, ...]
     tier_basis: Basis
+    redemption: Conversion | None = None
 
 
 async def create(
@@ -247,6 +250,7 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
         rules=tuple(Rule.of(doc, id=UUID(rule_id), version=number) for rule_id, number, doc in row["rules"] or ()),
         tiers=_tiers(row["tiers"] or ()),
         tier_basis=row["tier_policy"].get("basis", "points"),
+        redemption=Conversion.of(row["settings"].get("redemption")),
     )
     return program
 
@@ -268,6 +272,7 @@ def _view(row: Any) -> ProgramView:
         default=row["is_default"],
         rounding=settings.get("rounding", "floor"),
         earn_on=EarnOn(**settings.get("earn_on", {})),
+        redemption=Conversion.of(settings.get("redemption")),
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

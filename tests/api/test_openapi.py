@@ -45,7 +45,8 @@ EACH = pytest.mark.parametrize("name", sorted(OPERATIONS))
 CORE = (
     "create_contact", "record_interaction", "record_interaction_by_identity", "create_program", "create_earning_rule",
     "create_tier", "set_tier_policy", "award_points", "adjust_points", "record_purchase", "record_purchase_by_identity",
-    "redeem_points", "reverse_redemption", "create_key",
+    "redeem_points", "reverse_redemption", "create_key", "create_reward", "simulate_redemption", "issue_voucher",
+    "fill_voucher_pool", "use_voucher",
 )  # fmt: skip
 
 
@@ -147,13 +148,14 @@ def test_an_operation_names_its_headers(name):
     _, method, operation = OPERATIONS[name]
     asked = {resolved(parameter)["name"] for parameter in operation.get("parameters", [])}
     handler = HANDLERS[name][2]
-    assert ("Idempotency-Key" in asked) == (method == "post")
+    writes = method == "post" and not name.startswith("simulate_")
+    assert ("Idempotency-Key" in asked) == writes
     assert ("If-Match" in asked) == ("if_match" in handler.parsed_fn_signature.parameters)
     assert ("412" in operation["responses"]) == ("If-Match" in asked)
     for status, response in operation["responses"].items():
         answered = resolved(response)["headers"]
         assert "X-Request-Id" in answered
-        assert ("Idempotency-Replayed" in answered) == (method == "post" and int(status) < 300)
+        assert ("Idempotency-Replayed" in answered) == (writes and int(status) < 300)
         assert ("WWW-Authenticate" in answered) == (status == "401")
         assert ("Retry-After" in answered) == (status == "503")
         assert all(resolved(header)["description"] for header in answered.values())
@@ -197,7 +199,8 @@ def test_the_stable_codes_are_documented_with_their_numbers():
     examples = {code: example["value"] for code, example in DOCUMENT["components"]["examples"].items()}
     statuses = {
         "insufficient_points": 409, "identity_taken": 409, "order_ref_reused": 409, "idempotency_key_reused": 422,
-        "currency_mismatch": 422, "program_required": 422, "stale_version": 412,
+        "currency_mismatch": 422, "program_required": 422, "stale_version": 412, "out_of_stock": 409,
+        "limit_reached": 409, "not_eligible": 409, "voucher_invalid": 409,
     }  # fmt: skip
     assert statuses.items() <= {code: problem["status"] for code, problem in examples.items()}.items()
     refused = examples["insufficient_points"]
@@ -215,7 +218,7 @@ def test_a_repeat_by_natural_key_answers_200_beside_201():
     both = {name for name, (_, _, operation) in OPERATIONS.items() if {"200", "201"} <= operation["responses"].keys()}
     assert both == {
         "add_identity", "record_interaction", "record_interaction_by_identity", "record_purchase",
-        "record_purchase_by_identity", "redeem_points", "reverse_redemption",
+        "record_purchase_by_identity", "redeem_points", "reverse_redemption", "use_voucher",
     }  # fmt: skip
 
 

@@ -1,0 +1,160 @@
+"""Whether a member can get a reward, and if not, every reason why and by how much. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from decimal import ROUND_CEILING, Decimal
+from typing import Any, Final, Literal, TypeAlias
+from uuid import UUID
+
+from crm.loyalty import periods
+from crm.loyalty.books import Book
+from crm.loyalty.earning import Limit, Period, Used, Window, window_of
+from crm.loyalty.programs import Program
+from crm.loyalty.tiers import Tier, standing
+
+Why: TypeAlias = Literal[
+    "not_started", "ended", "not_eligible", "tier_needed", "limit_reached", "out_of_stock", "insufficient_points"
+]
+Fulfilment: TypeAlias = Literal["manual", "voucher"]
+
+_UNUSED: Final = Used(0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reward:
+    """What a reward costs and asks for. `stock` is what is left, None without a limit; the codes of a pool are one."""
+
+    id: UUID
+    program_id: UUID
+    name: str
+    cost: int
+    status: str = "active"
+    stock: int | None = None
+    limits: tuple[Limit, ...] = ()
+    fulfilment: Fulfilment = "manual"
+    window: Window | None = None
+    tier_id: UUID | None = None
+    valid_days: int | None = None
+    code_pattern: str | None = None
+    pooled: bool = False
+    codes_left: bool = True
+
+    @classmethod
+    def of(cls, definition: Mapping[str, Any], **facts: Any) -> "Reward":
+        """The reward that a JSON definition of the API describes."""
+        window = {name: value for name, value in (definition.get("window") or {}).items() if value}
+        return cls(
+            name=definition["name"],
+            cost=definition["cost"],
+            limits=tuple(Limit(**limit) for limit in definition.get("limits", ())),
+            fulfilment=definition.get("fulfilment", "manual"),
+            window=window_of(window) if window else None,
+            tier_id=UUID(definition["tier_id"]) if definition.get("tier_id") else None,
+            valid_days=definition.get("valid_days"),
+            code_pattern=definition.get("code_pattern"),
+            **facts,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """What of a member decides: `used` of this reward by period, and the standing in `program`."""
+
+    program: Program
+    book: Book
+    used: Mapping[Period, Used] = field(default_factory=dict)
+
+    @property
+    def tier(self) -> Tier | None:
+        return standing(self.program.tiers, self.book.progress(self.program.tier_basis))
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """A reason why not. `missing` is in points, or in what counts towards `tier`; at `until` the reason is gone."""
+
+    code: Why
+    missing: int | None = None
+    until: datetime | None = None
+    tier: str | None = None
+
+
+def obstacles(reward: Reward, member: Member, *, quantity: int = 1, now: datetime) -> list[Obstacle]:
+    """Every reason why this member can't have so many of this reward at `now`; none where nothing speaks against it."""
+    return [
+        *_closed(reward, member, now),
+        *_rank(reward, member),
+        *_limit(reward, member, quantity, now),
+        *_stock(reward, quantity),
+        *_points(reward, member, quantity),
+    ]
+
+
+def reached(limits: Sequence[Limit], used: Mapping[Period, Used], *, quantity: int, points: int) -> Iterator[Limit]:
+    """The limits that so many more would overstep."""
+    for limit in limits:
+        so_far = used.get(limit.per, _UNUSED)
+        if (limit.times is not None and so_far.times + quantity > limit.times) or (
+            limit.points is not None and so_far.points + points > limit.points
+        ):
+            yield limit
+
+
+def opens_at(window: Window, local: datetime) -> datetime | None:
+    """The local time, after `local`, at which a window opens next; None where it never does again."""
+    first_on = local.date() if window.first_on is None else max(local.date(), window.first_on)
+    for day in (first_on + timedelta(days=number) for number in range(8)):
+        if window.last_on is not None and day > window.last_on:
+            return None
+        opening = datetime.combine(day, window.hours[0] if window.hours else time.min, tzinfo=local.tzinfo)
+        if (not window.weekdays or day.weekday() in window.weekdays) and opening > local:
+            return opening
+    return None
+
+
+def _closed(reward: Reward, member: Member, now: datetime) -> Iterator[Obstacle]:
+    if reward.status == "draft":
+        yield Obstacle("not_started")
+    elif reward.status != "active":
+        yield Obstacle("ended")
+    if reward.window is None:
+        return
+    local = now.astimezone(member.program.terms.zone)
+    if not reward.window.covers(local):
+        opening = opens_at(reward.window, local)
+        yield Obstacle("ended") if opening is None else Obstacle("not_started", until=opening.astimezone(UTC))
+
+
+def _rank(reward: Reward, member: Member) -> Iterator[Obstacle]:
+    if reward.tier_id is None:
+        return
+    needed = next((tier for tier in member.program.tiers if tier.id == reward.tier_id), None)
+    if needed is None:
+        yield Obstacle("tier_needed")
+        return
+    tier = member.tier
+    if tier is None or tier.threshold < needed.threshold:
+        missing = Decimal(needed.threshold) - member.book.progress(member.program.tier_basis)
+        yield Obstacle("tier_needed", int(missing.to_integral_value(ROUND_CEILING)), tier=needed.name)
+
+
+def _limit(reward: Reward, member: Member, quantity: int, now: datetime) -> Iterator[Obstacle]:
+    ends = [
+        periods.bounds(limit.per, now, member.program.terms.zone)
+        for limit in reached(reward.limits, member.used, quantity=quantity, points=reward.cost * quantity)
+    ]
+    if ends:
+        # One that is never lifted counts more than all that are.
+        yield Obstacle("limit_reached", until=max((end[1] for end in ends if end), default=None) if all(ends) else None)
+
+
+def _stock(reward: Reward, quantity: int) -> Iterator[Obstacle]:
+    if (reward.stock is not None and reward.stock < quantity) or (reward.pooled and not reward.codes_left):
+        yield Obstacle("out_of_stock")
+
+
+def _points(reward: Reward, member: Member, quantity: int) -> Iterator[Obstacle]:
+    missing = reward.cost * quantity - member.book.available
+    if reward.cost and missing > 0:
+        yield Obstacle("insufficient_points", missing)
