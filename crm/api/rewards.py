@@ -7,7 +7,8 @@ from uuid import UUID
 
 import msgspec
 from litestar.params import FromPath
-from pydantic import Field, StringConstraints, create_model, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, create_model, field_validator
+from pydantic_core import PydanticCustomError
 
 from crm.api import paging
 from crm.api.loyalty import PROGRAM, ProgramId
@@ -40,9 +41,9 @@ class RewardLimit(Body):
 
     @field_validator("per")
     @classmethod
-    def _one_of_them(cls, value: str, info: Any) -> str:
-        if (info.data.get("times") is None) is (info.data.get("points") is None):
-            raise ValueError("needs either times or points")
+    def _of_either(cls, value: str, info: ValidationInfo) -> str:
+        if len(info.data) == 2 and (info.data["times"] is None) is (info.data["points"] is None):
+            raise PydanticCustomError("limit", "needs either times or points")
         return value
 
 
@@ -160,7 +161,7 @@ def _merged(changes: dict[str, Any], definition: dict[str, Any]) -> dict[str, An
 
 def _definition(data: NewReward) -> dict[str, Any]:
     if data.code_pattern is not None:
-        codes.check_pattern(data.code_pattern, count=codes.ENDLESS)
+        codes.check_pattern(data.code_pattern, count=codes.ENDLESS, pointer="/code_pattern")
     return data.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"stock"})
 
 

@@ -92,13 +92,13 @@ def generate(pattern: str = DEFAULT_PATTERN) -> str:
     return "".join(secrets.choice(ALPHABET) if each == "#" else each for each in pattern)
 
 
-def check_pattern(pattern: str, *, count: int) -> None:
+def check_pattern(pattern: str, *, count: int, pointer: str = "/pattern") -> None:
     """Raises PatternTooNarrow where `count` codes of the pattern would be too easy to hit."""
     space = len(ALPHABET) ** pattern.count("#")
     if space < max(SPACE_MIN, count * GUESSES_MIN):
         raise PatternTooNarrow(
             f"'{pattern}' has room for {space} codes; put more # into it for {count} that nobody can guess.",
-            errors=[FieldError("/pattern", "pattern_too_narrow", "needs more #")],
+            errors=[FieldError(pointer, "pattern_too_narrow", "needs more #")],
         )
 
 
