@@ -200,14 +200,19 @@ async def page(session: Session, *, program_id: UUID, after: UUID | None, limit:
     return [_view(row) for row in rows]
 
 
-async def find(session: Session, *, program_id: UUID | None, reward_id: UUID) -> Reward:
-    """The terms of a reward, its end and its stock among them; of any program where none is named.
-
-    Raises RewardNotFound.
-    """
-    row = await session.fetchrow(
-        f"{_FIND} WHERE r.id = $1 AND ($2::uuid IS NULL OR r.program_id = $2)", reward_id, program_id
+async def program_of(session: Session, *, program_id: UUID | None, reward_id: UUID) -> UUID:
+    """The program of a reward, which must be `program_id` where that is named. Raises RewardNotFound."""
+    found: UUID | None = await session.fetchval(
+        "SELECT program_id FROM rewards WHERE id = $1 AND ($2::uuid IS NULL OR program_id = $2)", reward_id, program_id
     )
+    if found is None:
+        raise RewardNotFound("There is no reward with this id.")
+    return found
+
+
+async def find(session: Session, *, program_id: UUID, reward_id: UUID) -> Reward:
+    """The terms of a reward, also of one that has ended, and what is left of it. Raises RewardNotFound."""
+    row = await session.fetchrow(f"{_FIND} WHERE r.program_id = $1 AND r.id = $2", program_id, reward_id)
     if row is None:
         raise RewardNotFound("There is no reward with this id.")
     return _reward(row)

@@ -86,19 +86,20 @@ async def redeem(
     be spent on it. Raises RewardNotFound, NotEligible, LimitReached, OutOfStock, InsufficientPoints, OneAtATime,
     OrderRefReused, ContactNotFound.
     """
-    reward = await catalogue.find(session, program_id=program_id, reward_id=reward_id)
+    program_id = await catalogue.program_of(session, program_id=program_id, reward_id=reward_id)
     locked = await journal.lock(
-        session, program_id=reward.program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once,
+        session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once,
         order_refs=[order_ref] if order_ref else [],
     )  # fmt: skip
     book = locked.book(contact_id)
-    known = await redemptions.of_order(session, locked, contact_id=contact_id, order_ref=order_ref, reward_id=reward.id)
+    known = await redemptions.of_order(session, locked, contact_id=contact_id, order_ref=order_ref, reward_id=reward_id)
     if known is not None:
         if known.quantity != quantity:
             raise OrderRefReused(f"{known.quantity} of this reward were redeemed for this order; reverse that first.")
         answer = idempotency.answer(once, contact_id=contact_id, result=known, now=now, status=200)
         await journal.write_down(session, locked, facts=answer)
         return known, False
+    reward = await catalogue.find(session, program_id=program_id, reward_id=reward_id)
     used = await catalogue.used(session, program=locked.program, contact_id=contact_id, rewards=[reward], now=now)
     _check(reward, locked, book, used.get(reward.id, {}), quantity)
     points = reward.cost * quantity
