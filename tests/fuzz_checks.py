@@ -34,19 +34,28 @@ _POINT_ZERO = re.compile(rb"\d(\.0|e\+?\d)", re.IGNORECASE)
 # A form that only we know how to check: the caller is told with a code of its own.
 _RULES = frozenset(
     {
+        "above_share",
+        "below_minimum",
         "broken_cursor",
         "currency_mismatch",
         "expires_before_it_is_earned",
+        "expires_in_the_past",
         "idempotency_key_reused",
         "in_the_future",
         "invalid_identity",
         "invalid_tag",
+        "no_conversion",
+        "not_a_multiple",
+        "not_a_voucher_reward",
         "not_an_etag",
         "occurred_in_the_future",
+        "one_at_a_time",
+        "pattern_too_narrow",
         "points_out_of_range",
         "program_required",
         "reserved_kind",
         "unknown_discount_line",
+        "unknown_tier",
     }
 )
 # The same within `errors` of an `invalid` body.

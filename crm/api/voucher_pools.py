@@ -16,7 +16,7 @@ from crm.api.schemas import Line, Points
 from crm.api.vouchers import ChosenCode, VoucherTerms
 from crm.db import idempotency
 from crm.db.session import Session
-from crm.loyalty import codes, voucher_pools, vouchers
+from crm.loyalty import voucher_pools, vouchers
 from crm.loyalty.catalogue import RewardNotFound
 from crm.loyalty.codes import PatternTooNarrow, PatternUsedUp
 from crm.loyalty.programs import ProgramNotFound
@@ -51,13 +51,6 @@ class NewVoucherPool(VoucherTerms):
     codes: Annotated[list[ChosenCode], Field(min_length=1, max_length=CODES_MAX)] | None = None
     count: Annotated[int | None, Field(ge=1, le=CODES_MAX, validate_default=True)] = None
     pattern: Pattern | None = None
-
-    @field_validator("codes")
-    @classmethod
-    def _codes(cls, value: list[str] | None) -> list[str] | None:
-        if any(codes.canonical(code) is None for code in value or ()):
-            raise PydanticCustomError("code", "each must have at least 3 letters or digits")
-        return value
 
     @field_validator("count")
     @classmethod

@@ -6,8 +6,7 @@ from uuid import UUID
 
 from litestar import Response
 from litestar.params import FromPath, PathParameter, QueryParameter
-from pydantic import StringConstraints, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import StringConstraints
 
 from crm.api import paging
 from crm.api.paging import Cursor, Limit, Page
@@ -24,16 +23,8 @@ from crm.loyalty.voucher_uses import RefReused, VoucherInvalid, VoucherUse, Vouc
 from crm.loyalty.vouchers import ExpiresInThePast, Voucher, VoucherNotFound
 
 CodeInPath = Annotated[str, PathParameter(description="The code, in any case, with or without its hyphens.")]
-
-
-def _known_by_itself(code: str) -> str:
-    if codes.canonical(code) is None:
-        raise PydanticCustomError("code", "must have at least 3 letters or digits")
-    return code
-
-
-ChosenCode = Annotated[str, StringConstraints(pattern=codes.TYPED, min_length=3, max_length=codes.LENGTH_MAX)]
-"""Letters and digits, with single spaces, dots, hyphens or underscores between them."""
+ChosenCode = Annotated[str, StringConstraints(pattern=codes.TYPED, max_length=codes.LENGTH_MAX)]
+"""At least three letters and digits, with single spaces, dots, hyphens or underscores between them."""
 
 
 class VoucherTerms(Body):
@@ -55,11 +46,6 @@ class NewVoucher(VoucherTerms):
     pattern: Pattern | None = None
     contact_id: UUID | None = None
     reward_id: UUID | None = None
-
-    @field_validator("code")
-    @classmethod
-    def _code(cls, value: str | None) -> str | None:
-        return value if value is None else _known_by_itself(value)
 
 
 class NewVoucherUse(Body):

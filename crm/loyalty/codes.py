@@ -34,8 +34,8 @@ DEFAULT_PATTERN: Final = "####-####-####"
 """30 to the power of 12: 58 bits."""
 PATTERN: Final = r"^[A-Za-z0-9-]*#[A-Za-z0-9#-]*$"
 """Letters, digits and hyphens, and `#` for each character to draw."""
-TYPED: Final = r"^[A-Za-z0-9](?:[ ._-]?[A-Za-z0-9])*$"
-"""A code as it may be chosen or imported: letters and digits, single separators between them."""
+TYPED: Final = r"^[A-Za-z0-9](?:[ ._-]?[A-Za-z0-9]){2,}$"
+"""A code as it may be chosen or imported: at least three letters and digits, single separators between them."""
 LENGTH_MIN: Final = 3
 LENGTH_MAX: Final = 64
 SPACE_MIN: Final = 500_000
