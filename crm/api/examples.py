@@ -48,8 +48,14 @@ _RULES: Final = [{
 }]  # fmt: skip
 _CARD: Final = {"kind": "card", "value": "6012 3456"}
 _NEW_RULE: Final = {"name": "A point for each 1,000", "kind": "per_amount", "points": 1, "per": "1000"}
-_NEW_PROGRAM: Final = {"name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta"}
+_NEW_PROGRAM: Final = {
+    "name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta",
+    "expiry": {"kind": "after", "months": 12, "round_up_to": "month"},
+}  # fmt: skip
 _NEW_TIER: Final = {"name": "Gold", "threshold": 1000, "benefits": {"earn_factor": "1.5"}}
+_POLICY: Final = {
+    "basis": "points", "window": "rolling_months", "months": 12, "downgrade": "one_level", "grace_days": 30,
+}  # fmt: skip
 
 EXAMPLES: Final[Mapping[str, Any]] = {
     "NewKey": {"name": "Till 3", "scopes": ["contacts:read", "loyalty:award"]},
@@ -89,20 +95,27 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "NewProgram": _NEW_PROGRAM,
     "ProgramView": {
         "id": _PROGRAM, **_NEW_PROGRAM, "default": True, "rounding": "floor",
-        "earn_on": {"tax": False, "shipping": False}, "version": 1, "created_at": _NOW, "updated_at": _NOW,
+        "earn_on": {"tax": False, "shipping": False}, "activation": {"days": 0},
+        "expiry": {"kind": "after", "months": 12, "round_up_to": "month"}, "return_policy": "within_balance",
+        "spent_return_policy": "prorate", "return_grace_days": 0, "milestones": [], "enrolment": "automatic",
+        "version": 1, "created_at": _NOW, "updated_at": _NOW,
     },
     "NewEarningRule": _NEW_RULE,
     "EarningRulePatch": {"points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]}},
     "EarningRule": {
         "id": _RULE, "program_id": _PROGRAM, "version": 1, **_NEW_RULE, "status": "active", "factor": "1",
-        "filter": None, "window": None, "min_spend": None, "code": None, "max_points_per_purchase": None,
+        "event": None, "limits": [], "filter": None, "window": None, "min_spend": None, "code": None,
+        "max_points_per_purchase": None,
         "over_max": "trim", "stackable": True, "priority": 0, "applies_to": "amount", "created_at": _NOW,
         "updated_at": _NOW,
     },
     "NewTier": _NEW_TIER,
-    "TierView": {"id": _TIER, "program_id": _PROGRAM, **_NEW_TIER},
-    "TierPolicyBody": {"basis": "points", "window": "lifetime", "downgrade": "never"},
-    "TierPolicy": {"basis": "points", "window": "lifetime", "downgrade": "never"},
+    "TierView": {
+        "id": _TIER, "program_id": _PROGRAM, **_NEW_TIER,
+        "benefits": {"earn_factor": "1.5", "reward_ids": [], "text": None},
+    },
+    "TierPolicyBody": _POLICY,
+    "TierPolicy": _POLICY,
     "NewAward": {"points": 50, "reason": "goodwill", "note": "The first cup was cold."},
     "NewAdjustment": {"points": -10, "reason": "wrong_award"},
     "Posted": {
