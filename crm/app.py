@@ -14,12 +14,14 @@ from crm.api import (
     docs,
     errors,
     health,
+    holds,
     identities,
     interactions,
     keys,
     loyalty,
     programs,
     purchases,
+    refunds,
     requests,
     routes,
 )
@@ -35,6 +37,8 @@ V1 = [
     *programs.handlers,
     *loyalty.handlers,
     *purchases.handlers,
+    *refunds.handlers,
+    *holds.handlers,
 ]
 
 

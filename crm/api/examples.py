@@ -11,14 +11,18 @@ _AWARD: Final = "0198f3b1-42c8-7f05-8e6d-1a3c5b7d9f02"
 _EARNING: Final = "0198f3b2-05a6-7d91-b4c7-3e5f7a9b1c80"
 _REDEMPTION: Final = "0198f3b4-61f2-7a4e-8d29-7b9d1f3a5c62"
 _REVERSAL: Final = "0198f3b6-1f0c-7e8b-a13f-5d7c9e1b3a44"
+_HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
+_CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
+_REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
+_FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _NOW: Final = "2026-11-01T09:31:27.482915Z"
 
 
-def _balance(available: int, *, earned: int, redeemed: int = 0) -> dict[str, Any]:
+def _balance(available: int, *, earned: int, redeemed: int = 0, held: int = 0) -> dict[str, Any]:
     return {
-        "program_id": _PROGRAM, "available": available, "pending": 0, "held": 0, "lifetime_earned": earned,
+        "program_id": _PROGRAM, "available": available, "pending": 0, "held": held, "lifetime_earned": earned,
         "lifetime_redeemed": redeemed, "expiring": [], "expiring_later": 0,
     }  # fmt: skip
 
@@ -134,6 +138,34 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "RedemptionView": {
         "id": _REDEMPTION, "program_id": _PROGRAM, "points": 40, "order_ref": "INV-1002", "status": "redeemed",
         "occurred_at": _NOW, "reversal_id": None,
+    },
+    "NewTransfer": {"to_contact_id": _FRIEND, "points": 30},
+    "NewHold": {"points": 40, "expires_in": "PT15M", "reference": "checkout-77"},
+    "Held": {
+        "id": _HOLD, "points": 40, "status": "held", "expires_at": "2026-11-01T09:46:27.482915Z",
+        "balance": _balance(45, earned=95, held=40),
+    },
+    "NewCapture": {"points": 30},
+    "Captured": {
+        "id": _HOLD, "transaction_id": _CAPTURE, "points": 30, "points_released": 10, "status": "captured",
+        "balance": _balance(55, earned=95, redeemed=30),
+    },
+    "HoldView": {
+        "id": _HOLD, "program_id": _PROGRAM, "points": 40, "captured": 30, "status": "captured",
+        "reference": "checkout-77", "expires_at": "2026-11-01T09:46:27.482915Z", "created_at": _NOW,
+        "resolved_at": _NOW,
+    },
+    "NewRefund": {"refund_ref": "CN-17", "lines": [{"line": 0, "quantity": "1"}]},
+    "Refunded": {
+        "refund_ref": "CN-17", "transaction_id": _REVERSAL, "points_taken_back": 23, "points_written_off": 0,
+        "points_returned": 0, "points_returned_expired": 0, "balance": _balance(62, earned=95), "tier": _tier(928),
+    },
+    "RefundView": {
+        "id": _REFUND, "order_ref": "INV-1001", "refund_ref": "CN-17",
+        "content": {"amount": None, "lines": [{"line": 0, "quantity": "1"}], "occurred_at": None},
+        "amount": "22500", "points_taken_back": 23, "points_written_off": 0, "points_returned": 0,
+        "points_returned_expired": 0, "transaction_id": _REVERSAL, "return_transaction_id": None,
+        "occurred_at": _NOW, "recorded_at": _NOW,
     },
     "NewReversal": {"reason": "order_cancelled"},
     "Returned": {

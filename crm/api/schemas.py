@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, ClassVar, Final
@@ -119,6 +119,15 @@ def _utc(value: datetime) -> datetime:
     return value
 
 
+_DURATION = re.compile(r"P(?=.)(\d{1,4}D)?(T(?=.)(\d{1,4}H)?(\d{1,5}M)?(\d{1,7}S)?)?\Z", re.ASCII)
+
+
+def _duration(value: Any) -> Any:
+    if not (isinstance(value, str) and _DURATION.match(value)):
+        raise PydanticCustomError("duration", 'must be a duration in ISO 8601, such as "PT15M"')
+    return value
+
+
 ZONE_SCHEMA = WithJsonSchema({"type": "string", "format": "time-zone", "examples": ["Asia/Jakarta"]})
 """The name of a time zone in the IANA database."""
 
@@ -174,6 +183,13 @@ PositiveAmount = Annotated[
 ]
 Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_date_time), AfterValidator(_utc)]
 """RFC 3339 with an offset; kept in UTC."""
+Duration = Annotated[
+    timedelta,
+    Field(strict=False),
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string", "format": "duration", "examples": ["PT15M"]}),
+]
+"""A length of time in ISO 8601, in days, hours, minutes and seconds."""
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_time_zone), ZONE_SCHEMA]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]

@@ -272,6 +272,16 @@ class Subject:
     returned: dict[UUID, int]
     hold: dict[str, Any] | None
 
+    def left(self) -> list[tuple[int, Lot]]:
+        """What was taken of which lot and has not been given back, in the order of taking."""
+        returned, left = dict(self.returned), []
+        for _, _, points, lot in self.moves:
+            back = min(points, returned.get(lot.id, 0))
+            returned[lot.id] = returned.get(lot.id, 0) - back
+            if points > back:
+                left.append((points - back, lot))
+        return left
+
 
 @dataclass(slots=True)
 class Locked:
@@ -406,6 +416,11 @@ async def know_all_lots(session: Session, *, books: Sequence[Book]) -> None:
         by_contact[contact_id].lots.setdefault(lot.id, lot)
     for book in books:
         book.unseen_due_at = None
+
+
+async def find_subject(session: Session, *, contact_id: UUID, transaction_id: UUID) -> Subject | None:
+    """An earlier transaction of a locked account, for a post that learns only then that it is about it."""
+    return _subject(await session.fetchval("SELECT points_subject($1, $2)", contact_id, transaction_id))
 
 
 async def know_lots_of_order(session: Session, *, book: Book, order_ref: str) -> None:
@@ -570,11 +585,14 @@ def _entry(book: Book, transaction: Transaction) -> tuple[Any, ...]:
         "points": transaction.points,
         "available_after": transaction.available_after,
     }
+    kind = _TIMELINE_KINDS[transaction.kind]
+    if transaction.kind == "reverse" and transaction.points < 0:
+        kind = "points.taken_back"
     for name in ("reason", "order_ref"):
         if (value := getattr(transaction, name)) is not None:
             data[name] = value
     return timeline.entry(
-        book.contact_id, id=transaction.id, channel="loyalty", kind=_TIMELINE_KINDS[transaction.kind],
+        book.contact_id, id=transaction.id, channel="loyalty", kind=kind,
         occurred_at=transaction.occurred_at, recorded_at=book.now, by=transaction.by, body=transaction.note,
         data=data | transaction.place,
     )  # fmt: skip
