@@ -24,7 +24,7 @@ from crm.loyalty.books import InsufficientPoints, PointsOutOfRange
 from crm.loyalty.journal import MembershipSuspended, NotEnrolled, OrderRefReused
 from crm.loyalty.ledger import Award, ExpiresTooEarly, OccursTooLate, ZeroAdjustment
 from crm.loyalty.programs import ProgramNotFound, ProgramRequired
-from crm.loyalty.redemptions import Redemption, RedemptionNotFound, RedemptionView, Returned
+from crm.loyalty.redemptions import NothingToReturn, Redemption, RedemptionNotFound, RedemptionView, Returned
 from crm.loyalty.transactions import PointsTransaction, PointsTransactionDetail, PointsTransactionNotFound
 from crm.loyalty.transfers import TransferToSelf
 
@@ -280,7 +280,7 @@ async def get_redemption(session: Session, contact_id: FromPath[UUID], redemptio
 @post(
     "/contacts/{contact_id:uuid}/redemptions/{redemption_id:uuid}/reversal",
     scopes={"loyalty:redeem"},
-    problems=(ContactNotFound, RedemptionNotFound, PointsOutOfRange),
+    problems=(ContactNotFound, RedemptionNotFound, NothingToReturn, PointsOutOfRange),
     repeated="It was reversed before; the balance is today's.",
 )
 async def reverse_redemption(

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from litestar import Response
 from litestar.params import FromPath
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from crm.api import paging
 from crm.api.loyalty import PROGRAM, ProgramId
@@ -38,6 +39,12 @@ class NewRefund(Body):
     amount: PositiveAmount | None = None
     lines: Annotated[list[RefundLineBody], Field(min_length=1, max_length=1_000)] | None = None
     occurred_at: Instant | None = None
+
+    @model_validator(mode="after")
+    def _amount_or_lines(self) -> "NewRefund":
+        if (self.amount is None) == (self.lines is None):
+            raise PydanticCustomError("amount_or_lines", "send either amount or lines")
+        return self
 
     def refund(self) -> refunding.Refund:
         """What is undone."""

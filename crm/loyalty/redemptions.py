@@ -11,7 +11,7 @@ from crm.db import idempotency
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert, Update
-from crm.errors import NotFound
+from crm.errors import Conflict, NotFound
 from crm.loyalty import balances, journal
 from crm.loyalty.balances import Balance
 from crm.loyalty.journal import Locked, OrderRefReused
@@ -39,6 +39,11 @@ _VIEW: Final = "id, program_id, points, order_ref, status, occurred_at, reversal
 class RedemptionNotFound(NotFound):
     code = "redemption_not_found"
     title = "There is no such redemption"
+
+
+class NothingToReturn(Conflict):
+    code = "nothing_to_return"
+    title = "Nothing of the redemption is left to return"
 
 
 @dataclass(slots=True)
@@ -134,7 +139,7 @@ async def reverse(
 ) -> tuple[Returned, bool]:
     """Give redeemed points back to their own lots, with their own expiry. False beside one reversed before.
 
-    What has expired meanwhile stays expired. Raises RedemptionNotFound.
+    What has expired meanwhile stays expired. Raises RedemptionNotFound, NothingToReturn.
     """
     try:
         locked = await journal.lock(
@@ -151,17 +156,21 @@ async def reverse(
         await journal.write_down(session, locked, facts=answer)
         return stored, False
     book = locked.book(contact_id)
-    book.ensure_room(-subject.points)
+    left = subject.left()
+    if not left:
+        raise NothingToReturn("Refunds of the order have returned all of its points already.")
+    spent = sum(points for points, _ in left)
+    book.ensure_room(spent)
     transaction = book.open(
-        "reverse", cause="reversal", points=-subject.points, occurred_at=now, by=by, reason=reason,
+        "reverse", cause="reversal", points=spent, occurred_at=now, by=by, reason=reason,
         order_ref=subject.order_ref, reverses=redemption_id,
     )  # fmt: skip
     returned = 0
-    for _, bucket, points, lot in subject.moves:
-        if book.give_back(lot, points, bucket):
+    for points, lot in left:
+        if book.give_back(lot, points, "redeemed"):
             returned += points
-    book.lifetime_redeemed += subject.points
-    expired = -subject.points - returned
+    book.lifetime_redeemed -= spent
+    expired = spent - returned
     transaction.points = returned
     result = Returned(transaction.id, returned, returned, expired, balances.balance(book), balances.tier(book))
     await journal.write_down(
@@ -228,9 +237,12 @@ async def _redemption_of_order(
 async def _stored_reversal(session: Session, locked: Locked, contact_id: UUID, redemption_id: UUID) -> Returned:
     row = await session.fetchrow(
         """
-        SELECT t.id, t.points, -s.points - t.points AS expired FROM points_transactions s
-        JOIN points_transactions t ON t.contact_id = s.contact_id AND t.reverses = s.id AND t.kind = 'reverse'
-        WHERE s.contact_id = $1 AND s.id = $2
+        SELECT t.id, t.points, (
+            SELECT sum(m.points)::bigint FROM points_movements m
+            WHERE m.contact_id = t.contact_id AND m.program_id = t.program_id AND m.seq BETWEEN t.first_seq AND t.seq
+                AND m.from_bucket = 'redeemed'
+        ) - t.points AS expired
+        FROM points_transactions t WHERE t.contact_id = $1 AND t.reverses = $2 AND t.cause = 'reversal'
         """,
         contact_id, redemption_id,
     )  # fmt: skip
