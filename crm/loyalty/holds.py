@@ -9,13 +9,13 @@ from crm.db import idempotency
 from crm.db.session import Session
 from crm.db.writes import Insert
 from crm.errors import Conflict, FieldError, Invalid, NotFound
-from crm.loyalty import balances, journal
+from crm.loyalty import balances, journal, tables
 from crm.loyalty.balances import Balance
 from crm.loyalty.journal import Locked
 from crm.loyalty.lots import Hold, HoldChange
 from crm.loyalty.programs import ProgramRequired
 
-_COLUMNS: Final = tuple(column.name for column in journal.holds.columns)
+_COLUMNS: Final = tuple(column.name for column in tables.holds.columns)
 _VIEW: Final = """
     id, program_id, points, captured, CASE WHEN status = 'held' AND expires_at <= $2 THEN 'expired' ELSE status END
     AS status, reference, expires_at, created_at, CASE WHEN status = 'held' AND expires_at <= $2 THEN expires_at
@@ -107,7 +107,7 @@ async def create(
         session,
         locked,
         facts=[
-            Insert(journal.holds, _COLUMNS, [row]),
+            Insert(tables.holds, _COLUMNS, [row]),
             *idempotency.answer(once, contact_id=contact_id, result=held, now=now),
         ],
     )
