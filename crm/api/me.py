@@ -114,7 +114,10 @@ class MyPointsTransaction:
 
 
 class MyRedemption(Body):
-    """Points that the member pays with."""
+    """Points that the member pays with. With an `order_ref` they are spent on that order once.
+
+    A member's word makes no order theirs: it can't keep a reference from whoever the order belongs to.
+    """
 
     program_id: UUID | None = None
     points: Points
@@ -162,7 +165,7 @@ async def redeem_my_points(
     """
     redemption, created = await redemptions.redeem(
         session, program_id=data.program_id, contact_id=me, points=data.points, order_ref=data.order_ref, place={},
-        by=by, once=once, now=now,
+        by=by, once=once, now=now, claims_order=False,
     )  # fmt: skip
     return Response(redemption, status_code=201 if created else 200)
 

@@ -4,6 +4,7 @@ A token ends at its `exp` by the clock of whoever reads it, without leeway. `iat
 process that issued the token may run a little ahead.
 """
 
+import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,8 +27,8 @@ EXPIRES_IN_MAX: Final = timedelta(days=1)
 _ALGORITHM: Final = "HS256"
 _SECRET_BYTES: Final = 32
 _CLAIMS: Final = ("aud", "sub", "jti", "iat", "exp")
-_LENGTH_MAX: Final = 1_000
-"""Three times what one of ours has. Whatever is longer is not read at all."""
+_SHAPE: Final = re.compile(r"(?=.{1,1000}\Z)[\w-]+\.[\w-]+\.[\w-]+\Z", re.ASCII)
+"""What is not even written as a token, or is three times as long as ours are, is not read at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,8 @@ async def rotate(session: Session, *, now: datetime) -> None:
 class Reader:
     """Tells whose a token is.
 
-    The secret is remembered, so that a forgery costs no query. That it is still in use is asked together with whether
-    there is such a contact, each time: a rotation and a deletion hold at once.
+    The secret is remembered, so that a forgery in its name costs no query. That it is still in use is asked together
+    with whether there is such a contact, each time: a rotation and a deletion hold at once.
     """
 
     def __init__(self, database: Database) -> None:
@@ -99,7 +100,7 @@ class Reader:
 
     async def holder(self, token: str) -> UUID | None:
         """The contact whose token this is; None for whatever is not signed by us, expired, or of nobody any more."""
-        if len(token) > _LENGTH_MAX:
+        if not _SHAPE.match(token):
             return None
         try:
             signed_by = jwt.get_unverified_header(token).get("kid")
