@@ -51,11 +51,11 @@ async def whole(member: Any, path: str, **params: Any) -> list[dict[str, Any]]:
     """All pages of a list, one after the other."""
     items: list[dict[str, Any]] = []
     page = await seen(member, path, **params)
-    while True:
+    while (cursor := page["next_cursor"]) is not None:
         items += page["items"]
-        if page["next_cursor"] is None:
-            return items
-        page = await seen(member, path, **params, cursor=page["next_cursor"])
+        page = await seen(member, path, **params, cursor=cursor)
+        assert page["next_cursor"] != cursor
+    return items + page["items"]
 
 
 # ---------------------------------------------------------------- who is signed in
