@@ -178,6 +178,26 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "available_after": 85, "rules": _RULES, "by": "key:Till 3",
     },
     "Loyalty": {**_balance(85, earned=95), "tier": _tier(905)},
+    "NewMemberToken": {"expires_in": "PT15M"},
+    "MemberToken": {
+        "token": "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOThmM2ExIn0.eyJhdWQiOiJzZXRpYS92MS9tZSJ9.q0Yw8Zt1hVn4c7RkXb2mFg",
+        "expires_at": "2026-11-01T09:46:27Z",
+    },
+    "Me": {
+        "id": _CONTACT, "name": "Sari Dewi", "given_name": "Sari", "locale": "id-ID",
+        "identities": [{"kind": "phone", "value": "+628123456789", "verified": True}],
+        "program": {"id": _PROGRAM, "name": "Kopi Club"}, "tier": "Gold",
+    },
+    "MyPointsTransaction": {
+        "id": _EARNING, "program_id": _PROGRAM, "kind": "earn", "cause": "purchase", "points": 45, "reason": None,
+        "order_ref": "INV-1001", "reverses": None, "occurred_at": _THEN, "recorded_at": _NOW, "available_after": 85,
+        "rules": [{"name": "A point for each 1,000", "points": 45}],
+    },
+    "MyRedemption": {"points": 40, "order_ref": "INV-1002"},
+    "TimelineEntry": {
+        "id": "0198f3a9-2e74-7b0f-8c5a-4d6e8f0a2b3c", "occurred_at": _THEN, "channel": "whatsapp", "kind": "message",
+        "direction": "inbound", "subject": None, "body": "Is my order ready?", "data": {},
+    },
 }  # fmt: skip
 
 REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {

@@ -92,18 +92,20 @@ async def redeem(
     by: str,
     once: idempotency.Request | None,
     now: datetime,
+    claims_order: bool = True,
 ) -> tuple[Redemption, bool]:
     """Pay with points: all or nothing. True beside a new redemption, False beside one of the same order found again.
 
-    Points that the order itself earned can't be spent on it.
+    Points that the order itself earned can't be spent on it. Without `claims_order` the reference is not taken for
+    the contact: whoever the order belongs to is neither kept from it nor given away.
     Raises InsufficientPoints, OrderRefReused, ContactNotFound, ProgramRequired.
     """
     locked = await journal.lock(
         session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once,
-        order_refs=[order_ref] if order_ref else [],
+        order_refs=[order_ref] if order_ref and claims_order else [],
     )  # fmt: skip
     book = locked.member(contact_id)
-    if order_ref in locked.orders:
+    if order_ref in locked.orders or (order_ref is not None and not claims_order):
         known = await _redemption_of_order(session, locked, contact_id, order_ref, points)
         if known is not None:
             answer = idempotency.answer(once, contact_id=contact_id, result=known, now=now, status=200)
@@ -121,7 +123,7 @@ async def redeem(
         Insert(redemptions, _COLUMNS, [row]),
         *idempotency.answer(once, contact_id=contact_id, result=redemption, now=now),
     ]
-    if order_ref is not None and order_ref not in locked.orders:
+    if order_ref is not None and claims_order and order_ref not in locked.orders:
         facts.append(journal.claim_orders(book.program_id, {order_ref: contact_id}))
     await journal.write_down(session, locked, facts=facts)
     return redemption, True
@@ -221,7 +223,7 @@ async def page(
 async def _redemption_of_order(
     session: Session, locked: Locked, contact_id: UUID, order_ref: str | None, points: int
 ) -> Redemption | None:
-    if order_ref is None or locked.orders[order_ref] != contact_id:
+    if order_ref is None or locked.orders.get(order_ref, contact_id) != contact_id:
         raise OrderRefReused("This order belongs to another contact.")
     row = await session.fetchrow(
         "SELECT id, points, status FROM redemptions WHERE contact_id = $1 AND program_id = $2 AND order_ref = $3",
