@@ -15,15 +15,19 @@ _REWARD: Final = "0198f3b7-2a4c-7b6d-9e8f-0a1b2c3d4e5f"
 _VOUCHER: Final = "0198f3b8-71d0-7c5e-8f3a-2b4c6d8e0f1a"
 _USE: Final = "0198f3ba-5e6f-7081-92a3-b4c5d6e7f809"
 _CODE: Final = "7WQ2-HX4T-M3PV"
+_HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
+_CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
+_REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
+_FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _LATER: Final = "2026-12-01T17:00:00Z"
 _NOW: Final = "2026-11-01T09:31:27.482915Z"
 
 
-def _balance(available: int, *, earned: int, redeemed: int = 0) -> dict[str, Any]:
+def _balance(available: int, *, earned: int, redeemed: int = 0, held: int = 0) -> dict[str, Any]:
     return {
-        "program_id": _PROGRAM, "available": available, "pending": 0, "held": 0, "lifetime_earned": earned,
+        "program_id": _PROGRAM, "available": available, "pending": 0, "held": held, "lifetime_earned": earned,
         "lifetime_redeemed": redeemed, "expiring": [], "expiring_later": 0,
     }  # fmt: skip
 
@@ -53,8 +57,14 @@ _RULES: Final = [{
 }]  # fmt: skip
 _CARD: Final = {"kind": "card", "value": "6012 3456"}
 _NEW_RULE: Final = {"name": "A point for each 1,000", "kind": "per_amount", "points": 1, "per": "1000"}
-_NEW_PROGRAM: Final = {"name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta"}
+_NEW_PROGRAM: Final = {
+    "name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta",
+    "expiry": {"kind": "after", "months": 12, "round_up_to": "month"},
+}  # fmt: skip
 _NEW_TIER: Final = {"name": "Gold", "threshold": 1000, "benefits": {"earn_factor": "1.5"}}
+_POLICY: Final = {
+    "basis": "points", "window": "rolling_months", "months": 12, "downgrade": "one_level", "grace_days": 30,
+}  # fmt: skip
 
 _NEW_REWARD: Final[Mapping[str, Any]] = {
     "name": "A free coffee", "cost": 40, "limits": [{"times": 2, "per": "week"}], "fulfilment": "voucher",
@@ -103,22 +113,28 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "NewProgram": _NEW_PROGRAM,
     "ProgramView": {
         "id": _PROGRAM, **_NEW_PROGRAM, "default": True, "rounding": "floor",
-        "earn_on": {"tax": False, "shipping": False}, "redemption": None, "version": 1, "created_at": _NOW,
-        "updated_at": _NOW,
+        "earn_on": {"tax": False, "shipping": False}, "activation": {"days": 0},
+        "expiry": {"kind": "after", "months": 12, "round_up_to": "month"}, "return_policy": "within_balance",
+        "spent_return_policy": "prorate", "return_grace_days": 0, "milestones": [], "enrolment": "automatic",
+        "redemption": None, "version": 1, "created_at": _NOW, "updated_at": _NOW,
     },
     "ProgramPatch": {"redemption": {"points": 100, "amount": "1000.00", "min_points": 200, "max_share": "0.5"}},
     "NewEarningRule": _NEW_RULE,
     "EarningRulePatch": {"points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]}},
     "EarningRule": {
         "id": _RULE, "program_id": _PROGRAM, "version": 1, **_NEW_RULE, "status": "active", "factor": "1",
-        "filter": None, "window": None, "min_spend": None, "code": None, "max_points_per_purchase": None,
+        "event": None, "limits": [], "filter": None, "window": None, "min_spend": None, "code": None,
+        "max_points_per_purchase": None,
         "over_max": "trim", "stackable": True, "priority": 0, "applies_to": "amount", "created_at": _NOW,
         "updated_at": _NOW,
     },
     "NewTier": _NEW_TIER,
-    "TierView": {"id": _TIER, "program_id": _PROGRAM, **_NEW_TIER},
-    "TierPolicyBody": {"basis": "points", "window": "lifetime", "downgrade": "never"},
-    "TierPolicy": {"basis": "points", "window": "lifetime", "downgrade": "never"},
+    "TierView": {
+        "id": _TIER, "program_id": _PROGRAM, **_NEW_TIER,
+        "benefits": {"earn_factor": "1.5", "reward_ids": [], "text": None},
+    },
+    "TierPolicyBody": _POLICY,
+    "TierPolicy": _POLICY,
     "NewAward": {"points": 50, "reason": "goodwill", "note": "The first cup was cold."},
     "NewAdjustment": {"points": -10, "reason": "wrong_award"},
     "Posted": {
@@ -144,6 +160,34 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "Payable": {"points": 2200, "amount": "22000.00"},
     "RedemptionPatch": {"status": "ready"},
     "NewReversal": {"reason": "order_cancelled", "write_off": False},
+    "NewTransfer": {"to_contact_id": _FRIEND, "points": 30},
+    "NewHold": {"points": 40, "expires_in": "PT15M", "reference": "checkout-77"},
+    "Held": {
+        "id": _HOLD, "points": 40, "status": "held", "expires_at": "2026-11-01T09:46:27.482915Z",
+        "balance": _balance(45, earned=95, held=40),
+    },
+    "NewCapture": {"points": 30},
+    "Captured": {
+        "id": _HOLD, "transaction_id": _CAPTURE, "points": 30, "points_released": 10, "status": "captured",
+        "balance": _balance(55, earned=95, redeemed=30),
+    },
+    "HoldView": {
+        "id": _HOLD, "program_id": _PROGRAM, "points": 40, "captured": 30, "status": "captured",
+        "reference": "checkout-77", "expires_at": "2026-11-01T09:46:27.482915Z", "created_at": _NOW,
+        "resolved_at": _NOW,
+    },
+    "NewRefund": {"refund_ref": "CN-17", "lines": [{"line": 0, "quantity": "1"}]},
+    "Refunded": {
+        "refund_ref": "CN-17", "transaction_id": _REVERSAL, "points_taken_back": 23, "points_written_off": 0,
+        "points_returned": 0, "points_returned_expired": 0, "balance": _balance(62, earned=95), "tier": _tier(928),
+    },
+    "RefundView": {
+        "id": _REFUND, "order_ref": "INV-1001", "refund_ref": "CN-17",
+        "content": {"amount": None, "lines": [{"line": 0, "quantity": "1"}], "occurred_at": None},
+        "amount": "22500", "points_taken_back": 23, "points_written_off": 0, "points_returned": 0,
+        "points_returned_expired": 0, "transaction_id": _REVERSAL, "return_transaction_id": None,
+        "occurred_at": _NOW, "recorded_at": _NOW,
+    },
     "Returned": {
         "transaction_id": _REVERSAL, "points": 40, "points_returned": 40, "points_returned_expired": 0,
         "balance": _balance(85, earned=95), "tier": _tier(905),
@@ -179,6 +223,26 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "NewVoucherPool": {"name": "Cinema, May", "reward_id": _REWARD, "codes": ["KINO-7WQ2-HX4T", "KINO-M3PV-9RCA"]},
     "VoucherPool": _POOL,
     "FilledPool": {**_POOL, "duplicates": ["KINO-7WQ2-HX4T"]},
+    "NewMemberToken": {"expires_in": "PT15M"},
+    "MemberToken": {
+        "token": "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOThmM2ExIn0.eyJhdWQiOiJzZXRpYS92MS9tZSJ9.q0Yw8Zt1hVn4c7RkXb2mFg",
+        "expires_at": "2026-11-01T09:46:27Z",
+    },
+    "Me": {
+        "id": _CONTACT, "name": "Sari Dewi", "given_name": "Sari", "locale": "id-ID",
+        "identities": [{"kind": "phone", "value": "+628123456789", "verified": True}],
+        "program": {"id": _PROGRAM, "name": "Kopi Club"}, "tier": "Gold",
+    },
+    "MyPointsTransaction": {
+        "id": _EARNING, "program_id": _PROGRAM, "kind": "earn", "cause": "purchase", "points": 45, "reason": None,
+        "order_ref": "INV-1001", "reverses": None, "occurred_at": _THEN, "recorded_at": _NOW, "available_after": 85,
+        "rules": [{"name": "A point for each 1,000", "points": 45}],
+    },
+    "MyRedemption": {"points": 40, "order_ref": "INV-1002"},
+    "TimelineEntry": {
+        "id": "0198f3a9-2e74-7b0f-8c5a-4d6e8f0a2b3c", "occurred_at": _THEN, "channel": "whatsapp", "kind": "message",
+        "direction": "inbound", "subject": None, "body": "Is my order ready?", "data": {},
+    },
 }  # fmt: skip
 
 REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {

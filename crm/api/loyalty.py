@@ -1,4 +1,4 @@
-"""Points of a contact: balances, awards, adjustments and the transactions behind them."""
+"""Points of a contact: balances, awards, adjustments, transfers and the transactions behind them."""
 
 from datetime import datetime
 from typing import Annotated
@@ -10,22 +10,36 @@ from pydantic import Field
 from crm.api import batches, paging
 from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
+from crm.api.parameters import DATE_TIME, moment
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
 from crm.api.schemas import Body, Code, Instant, Line, Points, SignedPoints, Text
 from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.errors import CrmError
-from crm.loyalty import balances, ledger, transactions
+from crm.loyalty import balances, ledger, transactions, transfers
 from crm.loyalty.balances import Loyalty, Posted
 from crm.loyalty.books import InsufficientPoints, PointsOutOfRange
+from crm.loyalty.journal import MembershipSuspended, NotEnrolled
 from crm.loyalty.ledger import Award, ExpiresTooEarly, OccursTooLate, ZeroAdjustment
 from crm.loyalty.programs import ProgramNotFound, ProgramRequired
 from crm.loyalty.transactions import PointsTransaction, PointsTransactionDetail, PointsTransactionNotFound
+from crm.loyalty.transfers import TransferToSelf
 
 PROGRAM = (ContactNotFound, ProgramNotFound, ProgramRequired)
 """What refuses a call about the points of a contact in a program."""
+MEMBERSHIP = (NotEnrolled, MembershipSuspended)
+"""What refuses somebody who may neither earn nor spend."""
+SPENDING = (*MEMBERSHIP, InsufficientPoints)
 ProgramId = Annotated[UUID | None, QueryParameter(name="program", description="Left out: the default program.")]
+
+AsOf = Annotated[
+    str | None,
+    QueryParameter(
+        name="as_of", max_length=40, schema_extra=DATE_TIME,
+        description="Another instant: of the past as it was, of the future as it comes if nothing happens.",
+    ),
+]  # fmt: skip
 
 
 class PlaceBody(Body):
@@ -86,21 +100,32 @@ class NewAdjustment(Body):
     qualifying: bool = False
 
 
+class NewTransfer(Body):
+    """Points for another member of the program."""
+
+    program_id: UUID | None = None
+    to_contact_id: UUID
+    points: Points
+    note: Text | None = None
+
+
 @get("/contacts/{contact_id:uuid}/loyalty", scopes={"loyalty:read"}, problems=PROGRAM)
 async def get_loyalty(
-    session: Session, contact_id: FromPath[UUID], now: datetime, program: ProgramId = None
+    session: Session, contact_id: FromPath[UUID], now: datetime, program: ProgramId = None, as_of: AsOf = None
 ) -> Loyalty:
     """Read a contact's balance and tier.
 
     A contact who never earned answers zeros.
     """
-    return await balances.read(session, program_id=program, contact_id=contact_id, now=now)
+    return await balances.read(
+        session, program_id=program, contact_id=contact_id, now=now, as_of=moment("as_of", as_of)
+    )
 
 
 @post(
     "/contacts/{contact_id:uuid}/points-awards",
     scopes={"loyalty:award"},
-    problems=(*PROGRAM, OccursTooLate, ExpiresTooEarly, PointsOutOfRange),
+    problems=(*PROGRAM, *MEMBERSHIP, OccursTooLate, ExpiresTooEarly, PointsOutOfRange),
 )
 async def award_points(
     session: Session, contact_id: FromPath[UUID], data: NewAward, by: str, now: datetime,
@@ -145,7 +170,7 @@ async def award_points_batch(
 @post(
     "/contacts/{contact_id:uuid}/points-adjustments",
     scopes={"loyalty:adjust"},
-    problems=(*PROGRAM, InsufficientPoints, ZeroAdjustment, PointsOutOfRange),
+    problems=(*PROGRAM, NotEnrolled, InsufficientPoints, ZeroAdjustment, PointsOutOfRange),
 )
 async def adjust_points(
     session: Session, contact_id: FromPath[UUID], data: NewAdjustment, by: str, now: datetime,
@@ -164,6 +189,33 @@ async def list_adjustments(
 ) -> Page[PointsTransaction]:
     """List a contact's adjustments, newest first."""
     return await _transactions(session, contact_id, program, cursor, limit, cause="adjustment")
+
+
+@post(
+    "/contacts/{contact_id:uuid}/points-transfers",
+    scopes={"loyalty:redeem"},
+    problems=(*PROGRAM, *SPENDING, TransferToSelf, PointsOutOfRange),
+)
+async def transfer_points(
+    session: Session, contact_id: FromPath[UUID], data: NewTransfer, by: str, now: datetime,
+    once: idempotency.Request | None,
+) -> Posted:  # fmt: skip
+    """Transfer points to another member.
+
+    They keep the ends they have, and count neither as spent nor as earned.
+    """
+    return await transfers.transfer(
+        session, program_id=data.program_id, contact_id=contact_id, to_contact_id=data.to_contact_id,
+        points=data.points, note=data.note, by=by, once=once, now=now,
+    )  # fmt: skip
+
+
+@get("/contacts/{contact_id:uuid}/points-transfers", scopes={"loyalty:read"}, problems=PROGRAM)
+async def list_transfers(
+    session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[PointsTransaction]:
+    """List what a contact transferred and was given, newest first."""
+    return await _transactions(session, contact_id, program, cursor, limit, cause="transfer")
 
 
 @get("/contacts/{contact_id:uuid}/points-transactions", scopes={"loyalty:read"}, problems=PROGRAM)
@@ -203,5 +255,6 @@ async def _transactions(
 
 handlers = [
     get_loyalty, award_points, list_awards, award_points_batch, adjust_points, list_adjustments,
+    transfer_points, list_transfers,
     list_points_transactions, get_points_transaction,
 ]  # fmt: skip

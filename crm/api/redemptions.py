@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from crm.api import paging
-from crm.api.loyalty import PROGRAM, PlaceBody, ProgramId
+from crm.api.loyalty import PROGRAM, SPENDING, PlaceBody, ProgramId
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import get, patch, post
 from crm.api.schemas import Amount, Body, Code, Points, Reference
@@ -18,7 +18,7 @@ from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.loyalty import fulfilment, redemptions, rewards
-from crm.loyalty.books import InsufficientPoints, PointsOutOfRange
+from crm.loyalty.books import PointsOutOfRange
 from crm.loyalty.catalogue import RewardNotFound
 from crm.loyalty.codes import PatternUsedUp
 from crm.loyalty.conversion import AboveShare, BelowMinimum, ConversionMissing, NotAMultiple
@@ -26,6 +26,7 @@ from crm.loyalty.fulfilment import NotToFulfil
 from crm.loyalty.journal import OrderRefReused
 from crm.loyalty.redemptions import (
     AlreadyFulfilled,
+    NothingToReturn,
     Payable,
     Redemption,
     RedemptionNotFound,
@@ -35,13 +36,14 @@ from crm.loyalty.redemptions import (
 )
 from crm.loyalty.rewards import LimitReached, NotEligible, OneAtATime, OutOfStock
 
+REDEEMING = (
+    *PROGRAM, *SPENDING, RewardNotFound, OutOfStock, LimitReached, NotEligible, OrderRefReused, PatternUsedUp,
+    PointsOutOfRange, BelowMinimum, NotAMultiple, AboveShare, OneAtATime,
+)  # fmt: skip
+"""What refuses points, or a reward for them."""
 
-class NewRedemption(PlaceBody):
-    """Points to pay with, or a reward to buy with them; its cost is known, so `points` beside it are ignored.
 
-    With the `order_total`, the share of an order that can be paid with points is checked too.
-    """
-
+class RedemptionFields(Body):
     model_config = ConfigDict(
         json_schema_extra={
             "anyOf": [
@@ -74,10 +76,17 @@ class NewRedemption(PlaceBody):
 
     def asked(self) -> dict[str, Any]:
         """What `rewards.redeem`, or without a reward `redemptions.redeem`, has to know."""
-        common = {"program_id": self.program_id, "order_ref": self.order_ref, "place": self.place()}
+        common = {"program_id": self.program_id, "order_ref": self.order_ref}
         if self.reward_id is None:
             return {**common, "points": self.points, "order_total": self.order_total}
         return {**common, "reward_id": self.reward_id, "quantity": self.quantity}
+
+
+class NewRedemption(RedemptionFields, PlaceBody):
+    """Points to pay with, or a reward to buy with them; its cost is known, so `points` beside it are ignored.
+
+    With the `order_total`, the share of an order that can be paid with points is checked too.
+    """
 
 
 class NewPaymentTrial(Body):
@@ -104,10 +113,7 @@ class NewReversal(Body):
 @post(
     "/contacts/{contact_id:uuid}/redemptions",
     scopes={"loyalty:redeem"},
-    problems=(
-        *PROGRAM, RewardNotFound, InsufficientPoints, OutOfStock, LimitReached, NotEligible, OrderRefReused,
-        PatternUsedUp, PointsOutOfRange, BelowMinimum, NotAMultiple, AboveShare, OneAtATime,
-    ),
+    problems=REDEEMING,
     repeated="This was redeemed for this order before; the balance is today's.",
 )  # fmt: skip
 async def redeem_points(
@@ -120,7 +126,9 @@ async def redeem_points(
     one voucher that can be used so often. The same `order_ref` again, for the same reward or for none, answers 200.
     """
     redeem = redemptions.redeem if data.reward_id is None else rewards.redeem
-    redemption, created = await redeem(session, contact_id=contact_id, **data.asked(), by=by, once=once, now=now)
+    redemption, created = await redeem(
+        session, contact_id=contact_id, **data.asked(), place=data.place(), by=by, once=once, now=now
+    )
     return Response(redemption, status_code=201 if created else 200)
 
 
@@ -184,7 +192,14 @@ async def advance_redemption(
 @post(
     "/contacts/{contact_id:uuid}/redemptions/{redemption_id:uuid}/reversal",
     scopes={"loyalty:redeem"},
-    problems=(ContactNotFound, RedemptionNotFound, VoucherUsed, AlreadyFulfilled, PointsOutOfRange),
+    problems=(
+        ContactNotFound,
+        RedemptionNotFound,
+        NothingToReturn,
+        VoucherUsed,
+        AlreadyFulfilled,
+        PointsOutOfRange,
+    ),
     repeated="It was reversed before; the balance is today's.",
 )
 async def reverse_redemption(

@@ -7,16 +7,15 @@ from uuid import UUID
 
 import msgspec
 from litestar.params import FromPath
-from pydantic import Field, StringConstraints, ValidationInfo, create_model, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, StringConstraints, create_model
 
 from crm.api import paging
 from crm.api.loyalty import PROGRAM, ProgramId
 from crm.api.paging import Cursor, Limit, Page
-from crm.api.programs import WindowBody
+from crm.api.programs import LimitBody, WindowBody
 from crm.api.requests import decode
 from crm.api.routes import delete, get, patch, post
-from crm.api.schemas import Body, Line, Patch, Points, Text, either
+from crm.api.schemas import Body, Line, Patch, Text
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.loyalty import catalogue, choices, codes
@@ -30,23 +29,6 @@ Pattern = Annotated[str, StringConstraints(pattern=codes.PATTERN, max_length=cod
 """A pattern of codes, such as `KOPI-####-####`: each `#` is drawn."""
 
 
-class RewardLimit(Body):
-    """The most that one member may have in a period: so many `times`, or so many `points`' worth."""
-
-    model_config = either({"times": "integer", "points": "integer"})
-
-    times: Points | None = None
-    points: Points | None = None
-    per: Literal["day", "week", "month", "year", "lifetime"]
-
-    @field_validator("per")
-    @classmethod
-    def _of_either(cls, value: str, info: ValidationInfo) -> str:
-        if len(info.data) == 2 and (info.data["times"] is None) is (info.data["points"] is None):
-            raise PydanticCustomError("limit", "needs either times or points")
-        return value
-
-
 class NewReward(Body):
     """What members can have for points.
 
@@ -58,7 +40,7 @@ class NewReward(Body):
     name: Line
     cost: Annotated[int, Field(ge=0, le=POINTS_MAX)]
     stock: Annotated[int, Field(ge=0, le=POINTS_MAX)] | None = None
-    limits: Annotated[list[RewardLimit], Field(max_length=10)] | None = None
+    limits: Annotated[list[LimitBody], Field(max_length=10)] | None = None
     fulfilment: Literal["manual", "voucher"] = "manual"
     window: WindowBody | None = None
     tier_id: UUID | None = None

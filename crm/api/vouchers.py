@@ -9,6 +9,7 @@ from litestar.params import FromPath, PathParameter, QueryParameter
 from pydantic import StringConstraints
 
 from crm.api import paging
+from crm.api.loyalty import MEMBERSHIP
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.rewards import Pattern
 from crm.api.routes import delete, get, post
@@ -115,7 +116,7 @@ async def get_voucher(
 @post(
     "/vouchers/{code:str}/redemptions",
     scopes={"loyalty:redeem"},
-    problems=(VoucherNotFound, ContactNotFound, VoucherInvalid, RefReused),
+    problems=(VoucherNotFound, ContactNotFound, *MEMBERSHIP, VoucherInvalid, RefReused),
     repeated="The voucher was used under this ref before.",
 )
 async def use_voucher(

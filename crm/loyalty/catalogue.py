@@ -18,9 +18,9 @@ from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.errors import FieldError, Invalid, NotFound
 from crm.loyalty import programs
-from crm.loyalty.earning import Period, Used
 from crm.loyalty.eligibility import Reward
-from crm.loyalty.periods import bounds
+from crm.loyalty.expiry import local_day
+from crm.loyalty.limits import Period, Used, starts_at
 from crm.loyalty.programs import Program
 
 rewards = Table(
@@ -240,7 +240,8 @@ async def used(
     limited = [reward.id for reward in rewards if reward.limits]
     if not limited:
         return {}
-    starts = [found[0] for per in _PERIODS if (found := bounds(per, now, program.terms.zone))]
+    zone = program.terms.zone
+    starts = [starts_at(per, local_day(now, zone), zone) for per in _PERIODS]
     rows = await session.fetch(_USED, contact_id, program.id, limited, *starts)
     return {
         row["reward_id"]: {

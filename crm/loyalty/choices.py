@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from crm.db.session import Session
-from crm.loyalty import catalogue, eligibility, journal, programs
+from crm.loyalty import catalogue, eligibility, journal
 from crm.loyalty.eligibility import Fulfilment, Member, Obstacle, Reward
 
 
@@ -33,15 +33,12 @@ async def page(
     In four queries at most, however many there are. Raises ContactNotFound, ProgramNotFound, ProgramRequired.
     """
     found = await journal.read(session, program_id=program_id, contact_id=contact_id, now=now)
-    program = await programs.load(session, program_id=found.program_id, version=found.program_version)
-    found.book.settle()
-    offered = await catalogue.active(session, program_id=program.id, after=after, limit=limit)
+    offered = await catalogue.active(session, program_id=found.program.id, after=after, limit=limit)
     used = await catalogue.used(
-        session, program=program, contact_id=contact_id, rewards=[reward for reward, _ in offered], now=now
+        session, program=found.program, contact_id=contact_id, rewards=[reward for reward, _ in offered], now=now
     )
     return [
-        _choice(reward, about, Member(program=program, book=found.book, used=used.get(reward.id, {})), now)
-        for reward, about in offered
+        _choice(reward, about, Member(book=found.book, used=used.get(reward.id, {})), now) for reward, about in offered
     ]
 
 

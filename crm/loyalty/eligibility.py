@@ -3,22 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
-from decimal import ROUND_CEILING, Decimal
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
-from crm.loyalty import periods
 from crm.loyalty.books import Book
-from crm.loyalty.earning import Limit, Period, Used, Window, window_of
-from crm.loyalty.programs import Program
-from crm.loyalty.tiers import Tier, standing
+from crm.loyalty.earning import Window, window_of
+from crm.loyalty.expiry import local_day
+from crm.loyalty.limits import UNUSED, Limit, Period, Used, resets_at
 
 Why: TypeAlias = Literal[
     "not_started", "ended", "not_eligible", "tier_needed", "limit_reached", "out_of_stock", "insufficient_points"
 ]
 Fulfilment: TypeAlias = Literal["manual", "voucher"]
-
-_UNUSED: Final = Used(0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +55,10 @@ class Reward:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """What of a member decides: `used` of this reward by period, and the standing in `program`."""
+    """What of a member decides: the settled account, and by period what was `used` of the reward."""
 
-    program: Program
     book: Book
     used: Mapping[Period, Used] = field(default_factory=dict)
-
-    @property
-    def tier(self) -> Tier | None:
-        return standing(self.program.tiers, self.book.progress(self.program.tier_basis))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +85,7 @@ def obstacles(reward: Reward, member: Member, *, quantity: int = 1, now: datetim
 def reached(limits: Sequence[Limit], used: Mapping[Period, Used], *, quantity: int, points: int) -> Iterator[Limit]:
     """The limits that so many more would overstep."""
     for limit in limits:
-        so_far = used.get(limit.per, _UNUSED)
+        so_far = used.get(limit.per, UNUSED)
         if (limit.times is not None and so_far.times + quantity > limit.times) or (
             limit.points is not None and so_far.points + points > limit.points
         ):
@@ -120,7 +111,7 @@ def _closed(reward: Reward, member: Member, now: datetime) -> Iterator[Obstacle]
         yield Obstacle("ended")
     if reward.window is None:
         return
-    local = now.astimezone(member.program.terms.zone)
+    local = now.astimezone(member.book.ladder.zone)
     if not reward.window.covers(local):
         opening = opens_at(reward.window, local)
         yield Obstacle("ended") if opening is None else Obstacle("not_started", until=opening.astimezone(UTC))
@@ -129,24 +120,26 @@ def _closed(reward: Reward, member: Member, now: datetime) -> Iterator[Obstacle]
 def _rank(reward: Reward, member: Member) -> Iterator[Obstacle]:
     if reward.tier_id is None:
         return
-    needed = next((tier for tier in member.program.tiers if tier.id == reward.tier_id), None)
+    needed = member.book.ladder.tier(reward.tier_id)
     if needed is None:
         yield Obstacle("tier_needed")
         return
-    tier = member.tier
-    if tier is None or tier.threshold < needed.threshold:
-        missing = Decimal(needed.threshold) - member.book.progress(member.program.tier_basis)
-        yield Obstacle("tier_needed", int(missing.to_integral_value(ROUND_CEILING)), tier=needed.name)
+    standing = member.book.standing()
+    if standing.current is None or standing.current.threshold < needed.threshold:
+        assert standing.following is not None, "a tier that is not reached lies above"
+        missing = standing.missing + needed.threshold - standing.following.threshold
+        yield Obstacle("tier_needed", missing, tier=needed.name)
 
 
 def _limit(reward: Reward, member: Member, quantity: int, now: datetime) -> Iterator[Obstacle]:
+    zone = member.book.ladder.zone
     ends = [
-        periods.bounds(limit.per, now, member.program.terms.zone)
+        resets_at(limit.per, local_day(now, zone), zone)
         for limit in reached(reward.limits, member.used, quantity=quantity, points=reward.cost * quantity)
     ]
     if ends:
         # One that is never lifted counts more than all that are.
-        yield Obstacle("limit_reached", until=max((end[1] for end in ends if end), default=None) if all(ends) else None)
+        yield Obstacle("limit_reached", until=None if None in ends else max(end for end in ends if end))
 
 
 def _stock(reward: Reward, quantity: int) -> Iterator[Obstacle]:

@@ -16,7 +16,7 @@ from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert, Update
 from crm.errors import Conflict, NotFound
 from crm.interactions import timeline
-from crm.loyalty import balances, catalogue, journal, programs, vouchers
+from crm.loyalty import balances, catalogue, journal, vouchers
 from crm.loyalty.balances import Balance
 from crm.loyalty.conversion import ConversionMissing
 from crm.loyalty.journal import Locked, OrderRefReused
@@ -66,6 +66,11 @@ _REWARDED: Final = """
 class RedemptionNotFound(NotFound):
     code = "redemption_not_found"
     title = "There is no such redemption"
+
+
+class NothingToReturn(Conflict):
+    code = "nothing_to_return"
+    title = "Nothing of the redemption is left to return"
 
 
 class VoucherUsed(Conflict):
@@ -158,18 +163,22 @@ async def redeem(
     once: idempotency.Request | None,
     now: datetime,
     order_total: Decimal | None = None,
+    claims_order: bool = True,
 ) -> tuple[Redemption, bool]:
     """Pay with points: all or nothing. True beside a new redemption, False beside one of the same order found again.
 
-    Points that the order itself earned can't be spent on it.
+    Points that the order itself earned can't be spent on it. Without `claims_order` the reference is not taken for
+    the contact: whoever the order belongs to is neither kept from it nor given away.
     Raises InsufficientPoints, OrderRefReused, ContactNotFound, ProgramRequired, and what `Conversion.check` raises.
     """
     locked = await journal.lock(
         session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once,
-        order_refs=[order_ref] if order_ref else [],
+        order_refs=[order_ref] if order_ref and claims_order else [],
     )  # fmt: skip
-    book = locked.book(contact_id)
-    known = await of_order(session, locked, contact_id=contact_id, order_ref=order_ref, reward_id=None)
+    book = locked.member(contact_id)
+    known = await of_order(
+        session, locked, contact_id=contact_id, order_ref=order_ref, reward_id=None, claims_order=claims_order
+    )
     if known is not None:
         if known.points != points:
             raise OrderRefReused(f"{known.points} points were redeemed for this order; reverse that first.")
@@ -191,7 +200,7 @@ async def redeem(
         locked,
         facts=[
             Insert(redemptions, _PAID, [row]),
-            *claim(locked, contact_id=contact_id, order_ref=order_ref),
+            *claim(locked, contact_id=contact_id, order_ref=order_ref if claims_order else None),
             *idempotency.answer(once, contact_id=contact_id, result=redemption, now=now),
         ],
     )
@@ -206,12 +215,11 @@ async def simulate(
     Raises ConversionMissing, ContactNotFound, ProgramNotFound, ProgramRequired.
     """
     found = await journal.read(session, program_id=program_id, contact_id=contact_id, now=now)
-    program = await programs.load(session, program_id=found.program_id, version=found.program_version)
-    if program.redemption is None:
+    conversion = found.program.redemption
+    if conversion is None:
         raise ConversionMissing("Say with PATCH /v1/programs/{id} what points are worth, in `redemption`.")
-    found.book.settle()
-    most = program.redemption.most(points=points, available=found.book.available, order_total=order_total)
-    return Payable(most, program.redemption.worth(most))
+    most = conversion.most(points=points, available=found.book.available, order_total=order_total)
+    return Payable(most, conversion.worth(most))
 
 
 async def reverse(
@@ -229,7 +237,7 @@ async def reverse(
 
     What has expired meanwhile stays expired. A reward goes back into the stock, unless `write_off`, and no more counts
     towards the member's limits; its voucher is cancelled.
-    Raises RedemptionNotFound, VoucherUsed, AlreadyFulfilled.
+    Raises RedemptionNotFound, NothingToReturn, VoucherUsed, AlreadyFulfilled.
     """
     locked = await _lock_for(session, contact_id, redemption_id, once, now)
     subject, book = locked.subject, locked.book(contact_id)
@@ -250,7 +258,10 @@ async def reverse(
             reward, contact_id=contact_id, redemption_id=redemption_id, write_off=write_off, reason=reason, by=by,
             now=now,
         )  # fmt: skip
-    paid = -subject.points if subject else 0
+    left = subject.left() if subject else []
+    if subject is not None and not left:
+        raise NothingToReturn("Refunds of the order have returned all of its points already.")
+    paid = sum(points for points, _ in left)
     returned, transaction = 0, None
     if subject is not None:
         book.ensure_room(paid)
@@ -258,14 +269,14 @@ async def reverse(
             "reverse", cause="reversal", points=paid, occurred_at=now, by=by, reason=reason,
             order_ref=subject.order_ref, reverses=redemption_id,
         )  # fmt: skip
-        for _, bucket, points, lot in subject.moves:
-            if book.give_back(lot, points, bucket):
+        for points, lot in left:
+            if book.give_back(lot, points, "redeemed"):
                 returned += points
         book.lifetime_redeemed -= paid
         transaction.points = returned
     result = Returned(
         transaction.id if transaction else None, returned, returned, paid - returned, balances.balance(book),
-        balances.tier(book, locked.program),
+        balances.tier(book),
     )  # fmt: skip
     taken = reward["stock_taken"] if reward else 0
     row = (contact_id, redemption_id, "reversed", result.transaction_id, taken if write_off else 0)
@@ -314,12 +325,18 @@ async def page(
 
 
 async def of_order(
-    session: Session, locked: Locked, *, contact_id: UUID, order_ref: str | None, reward_id: UUID | None
+    session: Session,
+    locked: Locked,
+    *,
+    contact_id: UUID,
+    order_ref: str | None,
+    reward_id: UUID | None,
+    claims_order: bool,
 ) -> Redemption | None:
     """What the order was redeemed for before: this reward, or none, with today's balance. Raises OrderRefReused."""
-    if order_ref is None or order_ref not in locked.orders:
+    if order_ref is None or (claims_order and order_ref not in locked.orders):
         return None
-    if locked.orders[order_ref] != contact_id:
+    if locked.orders.get(order_ref, contact_id) != contact_id:
         raise OrderRefReused("This order belongs to another contact.")
     row = await session.fetchrow(
         f"""
@@ -376,7 +393,7 @@ def entry(
     """What the timeline says of the reward in a row of `rewarded`."""
     data = {
         "program_id": row["program_id"], "redemption_id": redemption_id, "reward_id": row["reward_id"],
-        "reward": row["reward_name"], "quantity": row["quantity"],
+        "name": row["reward_name"], "quantity": row["quantity"],
     }  # fmt: skip
     return timeline.entry(
         contact_id, channel="loyalty", kind=kind, occurred_at=now, recorded_at=now, by=by, data=data | facts
@@ -407,17 +424,18 @@ async def _program_of(session: Session, contact_id: UUID, redemption_id: UUID) -
 async def _stored_reversal(session: Session, locked: Locked, contact_id: UUID, redemption_id: UUID) -> Returned:
     row = await session.fetchrow(
         """
-        SELECT t.id, t.points, -s.points - t.points AS expired FROM points_transactions s
-        JOIN points_transactions t ON t.contact_id = s.contact_id AND t.reverses = s.id AND t.kind = 'reverse'
-        WHERE s.contact_id = $1 AND s.id = $2
+        SELECT t.id, t.points, (
+            SELECT sum(m.points)::bigint FROM points_movements m
+            WHERE m.contact_id = t.contact_id AND m.program_id = t.program_id AND m.seq BETWEEN t.first_seq AND t.seq
+                AND m.from_bucket = 'redeemed'
+        ) - t.points AS expired
+        FROM points_transactions t WHERE t.contact_id = $1 AND t.reverses = $2 AND t.cause = 'reversal'
         """,
         contact_id, redemption_id,
     )  # fmt: skip
     transaction_id, points, expired = (None, 0, 0) if row is None else row
     book = locked.book(contact_id)
-    return Returned(
-        transaction_id, points, points, expired, balances.balance(book), balances.tier(book, locked.program)
-    )
+    return Returned(transaction_id, points, points, expired, balances.balance(book), balances.tier(book))
 
 
 def _view(row: Record) -> RedemptionView:

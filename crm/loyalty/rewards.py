@@ -22,15 +22,15 @@ from crm.loyalty import (
     codes,
     eligibility,
     journal,
-    periods,
     redemptions,
     voucher_pools,
     vouchers,
 )
 from crm.loyalty.books import Book
-from crm.loyalty.earning import Limit, Period, Used
 from crm.loyalty.eligibility import Fulfilment, Member, Obstacle, Reward
+from crm.loyalty.expiry import Expiry
 from crm.loyalty.journal import Locked, OrderRefReused
+from crm.loyalty.limits import Limit, Period, Used
 from crm.loyalty.redemptions import Redemption, VoucherCode
 
 _STATUS: Final[Mapping[Fulfilment, str]] = {"manual": "requested", "voucher": "issued"}
@@ -79,20 +79,23 @@ async def redeem(
     by: str,
     once: idempotency.Request | None,
     now: datetime,
+    claims_order: bool = True,
 ) -> tuple[Redemption, bool]:
     """Buy a reward with points. False beside one that the same order was redeemed for before.
 
-    Of several, one redemption with one voucher that can be used so often. Points that the order itself earned can't
-    be spent on it. Raises RewardNotFound, NotEligible, LimitReached, OutOfStock, InsufficientPoints, OneAtATime,
-    OrderRefReused, ContactNotFound.
+    Of several, one redemption with one voucher that can be used so often. Of `order_ref` and `claims_order` holds what
+    `redemptions.redeem` says. Raises RewardNotFound, NotEligible, LimitReached, OutOfStock, InsufficientPoints,
+    OneAtATime, OrderRefReused, ContactNotFound.
     """
     program_id = await catalogue.program_of(session, program_id=program_id, reward_id=reward_id)
     locked = await journal.lock(
         session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once,
-        order_refs=[order_ref] if order_ref else [],
+        order_refs=[order_ref] if order_ref and claims_order else [],
     )  # fmt: skip
-    book = locked.book(contact_id)
-    known = await redemptions.of_order(session, locked, contact_id=contact_id, order_ref=order_ref, reward_id=reward_id)
+    book = locked.member(contact_id)
+    known = await redemptions.of_order(
+        session, locked, contact_id=contact_id, order_ref=order_ref, reward_id=reward_id, claims_order=claims_order
+    )
     if known is not None:
         if known.quantity != quantity:
             raise OrderRefReused(f"{known.quantity} of this reward were redeemed for this order; reverse that first.")
@@ -124,7 +127,7 @@ async def redeem(
         locked,
         facts=[
             *issued.facts,
-            *redemptions.claim(locked, contact_id=contact_id, order_ref=order_ref),
+            *redemptions.claim(locked, contact_id=contact_id, order_ref=order_ref if claims_order else None),
             *idempotency.answer(once, contact_id=contact_id, result=redemption, now=now),
         ],
         entries=issued.entries,
@@ -236,10 +239,11 @@ async def _issue(
 ) -> _Issued:
     now, zone = locked.now, locked.program.terms.zone
     status = _STATUS[reward.fulfilment]
-    expires_at = None if reward.valid_days is None else periods.end_of_days(now, reward.valid_days, zone)
+    days = reward.valid_days
+    expires_at = None if days is None else Expiry("after", days=days).ends_at(now, zone)
     data = {
-        "program_id": reward.program_id, "redemption_id": redemption_id, "reward_id": reward.id, "reward": reward.name,
-        "quantity": quantity, "points": points, "status": status,
+        "program_id": reward.program_id, "redemption_id": redemption_id, "reward_id": reward.id, "name": reward.name,
+        "quantity": quantity, "points": points, "status": status, "expires_at": expires_at,
     }  # fmt: skip
     granted = {} if natural_key is None else {"cause": cause, "natural_key": natural_key}
     told = timeline.entry(
@@ -294,7 +298,7 @@ async def _code(session: Session, reward: Reward, contact_id: UUID, quantity: in
 
 def _check(reward: Reward, locked: Locked, book: Book, used: Mapping[Period, Used], quantity: int) -> None:
     """Raises the first refusal, with every reason beside it."""
-    member = Member(program=locked.program, book=book, used=used)
+    member = Member(book=book, used=used)
     why_not = eligibility.obstacles(reward, member, quantity=quantity, now=locked.now)
     if not why_not:
         return

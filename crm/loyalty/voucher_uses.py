@@ -87,7 +87,7 @@ async def use(
     """
     known = await vouchers.stored(session, code=code, contact_id=None)
     locked = await journal.lock(session, program_id=known["program_id"], contact_ids=[contact_id], now=now, once=once)
-    locked.book(contact_id)
+    locked.member(contact_id)
     found = await vouchers.stored(session, code=code, contact_id=contact_id)
     if (earlier := await _earlier(session, found, ref)) is not None:
         if earlier.contact_id != contact_id:

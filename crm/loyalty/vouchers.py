@@ -232,11 +232,10 @@ def row(
 def entry(values: tuple[Any, ...], *, kind: str, by: str, now: datetime) -> tuple[Any, ...]:
     """What the timeline of its member says of a voucher."""
     told = dict(zip(COLUMNS, values, strict=True))
-    data = {"voucher_id": told["id"]} | {
-        name: told[name]
-        for name in ("program_id", "code", "benefit", "reward_id", "redemption_id", "expires_at")
-        if told[name] is not None
+    data = {"voucher_id": told["id"], "name": (told["benefit"] or {}).get("name")} | {
+        name: told[name] for name in ("program_id", "code", "benefit", "reward_id", "redemption_id", "expires_at")
     }
+    data = {name: value for name, value in data.items() if value is not None}
     return timeline.entry(
         told["contact_id"], channel="loyalty", kind=kind, occurred_at=now, recorded_at=now, by=by, data=data
     )

@@ -18,7 +18,7 @@ import uvicorn
 from litestar.routes import HTTPRoute
 
 from crm.api import contract, docs
-from crm.api.auth import SCOPES
+from crm.api.auth import MEMBER, SCOPES
 from crm.app import create_app
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -45,8 +45,8 @@ EACH = pytest.mark.parametrize("name", sorted(OPERATIONS))
 CORE = (
     "create_contact", "record_interaction", "record_interaction_by_identity", "create_program", "create_earning_rule",
     "create_tier", "set_tier_policy", "award_points", "adjust_points", "record_purchase", "record_purchase_by_identity",
-    "redeem_points", "reverse_redemption", "create_key", "create_reward", "simulate_redemption", "issue_voucher",
-    "fill_voucher_pool", "use_voucher",
+    "redeem_points", "reverse_redemption", "create_key", "issue_member_token", "get_me", "redeem_my_points",
+    "create_reward", "simulate_redemption", "issue_voucher", "fill_voucher_pool", "use_voucher",
 )  # fmt: skip
 
 
@@ -134,8 +134,11 @@ def test_an_operation_says_what_it_does_and_who_may(name):
         assert path.startswith("/health/")
         assert "security" not in operation
         return
-    assert operation["security"] == [{"bearer": sorted(scopes)}]
-    assert scopes <= SCOPES
+    if scopes == MEMBER:
+        assert operation["security"] == [{"member": []}]
+    else:
+        assert operation["security"] == [{"bearer": sorted(scopes)}]
+        assert scopes <= SCOPES
     assert {"401", "403", "422", "503"} <= operation["responses"].keys()
     assert ("404" in operation["responses"]) >= ("{" in path)
     assert ("requestBody" in operation) == (method in ("post", "patch") or name == "set_tier_policy")
@@ -217,8 +220,9 @@ def test_the_stable_codes_are_documented_with_their_numbers():
 def test_a_repeat_by_natural_key_answers_200_beside_201():
     both = {name for name, (_, _, operation) in OPERATIONS.items() if {"200", "201"} <= operation["responses"].keys()}
     assert both == {
-        "add_identity", "record_interaction", "record_interaction_by_identity", "record_purchase",
-        "record_purchase_by_identity", "redeem_points", "reverse_redemption", "use_voucher",
+        "add_identity", "capture_hold", "record_interaction", "record_interaction_by_identity", "record_purchase",
+        "record_purchase_by_identity", "redeem_my_points", "redeem_points",
+        "refund_purchase", "reverse_redemption", "use_voucher",
     }  # fmt: skip
 
 

@@ -108,8 +108,8 @@ async def test_an_ended_reward_is_gone_and_what_was_issued_stays(shelf, sari, cl
         pytest.param({"name": " "}, "/name", id="blank name"),
         *(pytest.param({"cost": cost}, "/cost", id=f"cost {cost}") for cost in (None, -1, 2**53, "100", 1.5, True)),
         *(pytest.param({"stock": stock}, "/stock", id=f"stock {stock}") for stock in (-1, 2**53, "5", 0.5)),
-        pytest.param({"limits": [{"per": "day"}]}, "/limits/0/per", id="limit of nothing"),
-        pytest.param({"limits": [{"per": "day", "times": 1, "points": 1}]}, "/limits/0/per", id="two limits in one"),
+        pytest.param({"limits": [{"per": "day"}]}, "/limits/0", id="limit of nothing"),
+        pytest.param({"limits": [{"per": "day", "times": 1, "points": 1}]}, "/limits/0", id="two limits in one"),
         pytest.param({"limits": [{"times": 1}]}, "/limits/0/per", id="limit without a period"),
         pytest.param({"limits": [{"times": 0, "per": "day"}]}, "/limits/0/times", id="limit of zero"),
         pytest.param({"limits": [{"times": 1, "per": "hour"}]}, "/limits/0/per", id="limit by the hour"),
@@ -252,7 +252,7 @@ async def test_a_reward_costs_what_the_catalogue_says(shelf, sari):
         bought["id"], "redeem", "reward", -200,
     )  # fmt: skip
     told = (await shelf.get(sari, "timeline?kind=reward.redeemed"))["items"][0]["data"]
-    assert (told["reward"], told["quantity"], told["points"], told["store"]) == ("Coffee", 2, 200, "Bandung")
+    assert (told["name"], told["quantity"], told["points"], told["store"]) == ("Coffee", 2, 200, "Bandung")
     assert set(await shelf.told(sari)) == {"points.earned", "points.redeemed", "reward.redeemed"}
 
 

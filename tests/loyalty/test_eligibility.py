@@ -8,25 +8,21 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from crm.db.ids import uuid7
-from crm.loyalty.basket import Terms
 from crm.loyalty.books import Book
-from crm.loyalty.earning import Limit, Used
 from crm.loyalty.eligibility import Member, Obstacle, Reward, obstacles
-from crm.loyalty.programs import Program
-from crm.loyalty.tiers import Tier
+from crm.loyalty.ladders import Ladder, Pin, Tier
+from crm.loyalty.limits import Limit, Used
 
 ID = UUID("01a200ec-0000-7000-8000-000000000000")
 NOON = datetime(2026, 11, 4, 5, 0, tzinfo=UTC)  # a Wednesday, noon in Jakarta
-SILVER, GOLD = Tier(uuid7(), "Silver", 100, Decimal(1)), Tier(uuid7(), "Gold", 1000, Decimal(1))
-PROGRAM = Program(ID, 1, "Kopi", Terms(currency="IDR", zone=ZoneInfo("Asia/Jakarta")), (), (SILVER, GOLD), "points")
-SPEND = Program(ID, 1, "Kopi", Terms(currency="IDR", zone=ZoneInfo("Asia/Jakarta")), (), (SILVER, GOLD), "spend")
+SILVER, GOLD = Tier(uuid7(), "Silver", 100), Tier(uuid7(), "Gold", 1000)
+LADDER = Ladder((SILVER, GOLD), zone=ZoneInfo("Asia/Jakarta"))
 
 
-def why_not(*, used=None, available=1000, qualifying=0, quantity=1, program=PROGRAM, now=NOON, spend="0", **terms):
-    definition = {"name": "Coffee", "cost": 100, **terms.pop("definition", {})}
-    reward = Reward.of(definition, id=ID, program_id=ID, **terms)
-    book = Book(ID, ID, now, available=available, qualifying_points=qualifying, qualifying_spend=Decimal(spend))
-    return obstacles(reward, Member(program=program, book=book, used=used or {}), quantity=quantity, now=now)
+def why_not(*, used=None, quantity=1, now=NOON, definition=None, book=None, **terms):
+    reward = Reward.of({"name": "Coffee", "cost": 100, **(definition or {})}, id=ID, program_id=ID, **terms)
+    account = Book(ID, ID, now, **({"available": 1000, "ladder": LADDER} | (book or {})))
+    return obstacles(reward, Member(book=account, used=used or {}), quantity=quantity, now=now)
 
 
 def jakarta(text: str) -> datetime:
@@ -38,12 +34,12 @@ def jakarta(text: str) -> datetime:
     [(100, 1, None), (99, 1, 1), (0, 1, 100), (-20, 1, 120), (200, 2, None), (199, 2, 1)],
 )
 def test_points_are_missing_down_to_the_last(available, quantity, missing):
-    found = why_not(available=available, quantity=quantity)
+    found = why_not(book={"available": available}, quantity=quantity)
     assert found == ([] if missing is None else [Obstacle("insufficient_points", missing)])
 
 
 def test_what_is_free_can_be_had_in_debt():
-    assert why_not(available=-20, definition={"cost": 0}) == []
+    assert why_not(book={"available": -20}, definition={"cost": 0}) == []
 
 
 @pytest.mark.parametrize(("stock", "quantity", "there"), [(None, 9, True), (2, 2, True), (1, 2, False), (0, 1, False)])
@@ -88,17 +84,25 @@ def test_a_limit_says_until_when(limits, used, quantity, until):
     [(SILVER, 100, None), (SILVER, 99, 1), (SILVER, 5000, None), (GOLD, 100, 900), (GOLD, 0, 1000)],
 )
 def test_a_tier_or_any_above_it_will_do(needed, qualifying, missing):
-    found = why_not(qualifying=qualifying, definition={"tier_id": str(needed.id)})
+    found = why_not(book={"qualifying_points": qualifying}, definition={"tier_id": str(needed.id)})
     assert found == ([] if missing is None else [Obstacle("tier_needed", missing, tier=needed.name)])
 
 
 def test_what_is_missing_of_a_spend_is_rounded_up():
-    found = why_not(program=SPEND, spend="999.01", definition={"tier_id": str(GOLD.id)})
-    assert found == [Obstacle("tier_needed", 1, tier="Gold")]
+    ladder = Ladder((SILVER, GOLD), "spend")
+    book = {"ladder": ladder, "qualifying_spend": Decimal("999.01")}
+    assert why_not(book=book, definition={"tier_id": str(GOLD.id)}) == [Obstacle("tier_needed", 1, tier="Gold")]
+
+
+def test_a_tier_given_by_hand_is_a_tier():
+    pinned = {"pin": Pin(GOLD.id, NOON - timedelta(days=1))}
+    assert why_not(book=pinned, definition={"tier_id": str(GOLD.id)}) == []
+    pinned = {"pin": Pin(SILVER.id, NOON - timedelta(days=1)), "qualifying_points": 30}
+    assert why_not(book=pinned, definition={"tier_id": str(GOLD.id)}) == [Obstacle("tier_needed", 970, tier="Gold")]
 
 
 def test_a_tier_that_there_is_no_more_is_nobodys():
-    assert why_not(qualifying=5000, definition={"tier_id": str(ID)}) == [Obstacle("tier_needed")]
+    assert why_not(book={"qualifying_points": 5000}, definition={"tier_id": str(ID)}) == [Obstacle("tier_needed")]
 
 
 WEEKDAY_EVENINGS = {"weekdays": ["tue", "wed"], "hours": ["16:00", "18:00"]}
@@ -138,7 +142,7 @@ def test_what_is_not_active_is_not_to_be_had(status, code):
 
 def test_every_reason_is_told():
     found = why_not(
-        available=30, stock=0, used={"day": Used(100, 1)}, now=NOON + timedelta(days=365),
+        book={"available": 30}, stock=0, used={"day": Used(100, 1)}, now=NOON + timedelta(days=365),
         definition={
             "tier_id": str(GOLD.id), "limits": [{"per": "day", "times": 1}], "window": {"to": "2026-11-04"},
         },

@@ -1,14 +1,14 @@
-"""Days, weeks, months and years of a program's time zone, as instants."""
+"""The periods of limits: days, weeks, months and years of a program's time zone, as instants."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm.loyalty.earning import period_key
-from crm.loyalty.periods import bounds, end_of_days, start_of_day
+from crm.loyalty.expiry import local_day
+from crm.loyalty.limits import period_key, resets_at, starts_at
 
 JAKARTA = ZoneInfo("Asia/Jakarta")
 PERIODS = ("day", "week", "month", "year")
@@ -31,28 +31,13 @@ def instant(text: str) -> datetime:
     ],
 )
 def test_a_period_begins_and_ends_at_local_midnight(per, at, first, beyond):
-    assert bounds(per, instant(at), JAKARTA) == (instant(first), instant(beyond))
+    on = local_day(instant(at), JAKARTA)
+    assert (starts_at(per, on, JAKARTA), resets_at(per, on, JAKARTA)) == (instant(first), instant(beyond))
 
 
 def test_a_lifetime_has_no_bounds():
-    assert bounds("lifetime", instant("2026-11-01T09:00Z"), JAKARTA) is None
-
-
-@pytest.mark.parametrize(
-    ("zone", "day", "begins"),
-    [
-        ("America/Sao_Paulo", date(2018, 11, 4), "2018-11-04T01:00:00-02:00"),  # there was no midnight
-        ("America/Havana", date(2026, 11, 1), "2026-11-01T00:00:00-04:00"),  # midnight comes twice
-        ("Pacific/Kiritimati", date(2026, 11, 1), "2026-11-01T00:00:00+14:00"),
-    ],
-)
-def test_a_day_begins_where_clocks_say_so_first(zone, day, begins):
-    assert start_of_day(day, ZoneInfo(zone)) == instant(begins)
-
-
-@pytest.mark.parametrize(("days", "ends"), [(0, "2026-11-01T17:00Z"), (30, "2026-12-01T17:00Z")])
-def test_what_lasts_some_days_is_over_when_the_day_after_them_begins(days, ends):
-    assert end_of_days(instant("2026-11-01T09:00Z"), days, JAKARTA) == instant(ends)
+    on = local_day(instant("2026-11-01T09:00Z"), JAKARTA)
+    assert (starts_at("lifetime", on, JAKARTA), resets_at("lifetime", on, JAKARTA)) == (None, None)
 
 
 @given(
@@ -62,8 +47,8 @@ def test_what_lasts_some_days_is_over_when_the_day_after_them_begins(days, ends)
 )
 def test_a_moment_lies_in_its_period_and_the_next_one_has_another_key(per, at, zone_name):
     zone = ZoneInfo(zone_name)
-    first, beyond = bounds(per, at, zone)
+    on = local_day(at, zone)
+    first, beyond = starts_at(per, on, zone), resets_at(per, on, zone)
     assert first <= at < beyond
-    key = period_key(per, at.astimezone(zone).date())
-    assert period_key(per, first.astimezone(zone).date()) == key
-    assert period_key(per, beyond.astimezone(zone).date()) != key
+    assert period_key(per, local_day(first, zone)) == period_key(per, on)
+    assert period_key(per, local_day(beyond, zone)) != period_key(per, on)
