@@ -14,7 +14,7 @@ from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.errors import NotFound
-from crm.loyalty import programs
+from crm.loyalty import contribution, programs
 
 earning_rules = Table(
     "earning_rules",
@@ -32,9 +32,9 @@ earning_rules = Table(
 )
 
 _DEFAULTS: Final[Mapping[str, Any]] = {
-    "status": "active", "points": 1, "per": "1", "factor": "1", "filter": None, "window": None, "min_spend": None,
-    "code": None, "max_points_per_purchase": None, "over_max": "trim", "stackable": True, "priority": 0,
-    "applies_to": "amount",
+    "status": "active", "points": 1, "per": "1", "factor": "1", "filter": None, "condition": None, "window": None,
+    "min_spend": None, "code": None, "max_points_per_purchase": None, "over_max": "trim", "stackable": True,
+    "priority": 0, "applies_to": "amount",
 }  # fmt: skip
 _COLUMNS: Final = "id, program_id, version, definition, created_at, updated_at"
 
@@ -58,6 +58,7 @@ class EarningRule:
     per: str
     factor: str
     filter: dict[str, list[str]] | None
+    condition: dict[str, Any] | None
     window: dict[str, Any] | None
     min_spend: str | None
     code: str | None
@@ -71,7 +72,8 @@ class EarningRule:
 
 
 async def create(session: Session, *, program_id: UUID, definition: dict[str, Any], now: datetime) -> EarningRule:
-    """Add a rule; purchases from now on are judged by it. Raises ProgramNotFound."""
+    """Add a rule; purchases from now on are judged by it. Raises ProgramNotFound, InvalidCondition."""
+    _check(definition)
     await programs.touch(session, program_id=program_id, now=now)
     row = await session.fetchrow(
         f"""
@@ -94,11 +96,12 @@ async def change(
 ) -> EarningRule:
     """Give a rule the definition that `merge` makes of its present one, as its next version.
 
-    Raises ProgramNotFound, EarningRuleNotFound.
+    Raises ProgramNotFound, EarningRuleNotFound, InvalidCondition.
     """
     await programs.touch(session, program_id=program_id, now=now)
     current = await _row(session, program_id, rule_id)
     definition = merge(current["definition"])
+    _check(definition)
     row = await session.fetchrow(
         f"""
         UPDATE earning_rules
@@ -138,6 +141,11 @@ async def page(session: Session, *, program_id: UUID, after: UUID | None, limit:
     if not rows:
         await programs.get(session, program_id=program_id)
     return [_view(row) for row in rows]
+
+
+def _check(definition: Mapping[str, Any]) -> None:
+    if (condition := definition.get("condition")) is not None:
+        contribution.condition_of(condition, pointer="/condition")
 
 
 async def _row(session: Session, program_id: UUID, rule_id: UUID) -> Record:
