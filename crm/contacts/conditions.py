@@ -74,7 +74,7 @@ class Did:
     @property
     def enough(self) -> int:
         """Who has counted so many need not go on: more of them would change nothing."""
-        return max(number for _, number in self.count) + 1
+        return max(number if op in {"gte", "lt"} else number + 1 for op, number in self.count)
 
 
 Condition: TypeAlias = All | AnyOf | Not | Comparison | Did
