@@ -64,6 +64,8 @@ Condition = AllCondition | AnyCondition | NotCondition | FieldCondition | Histor
 
 
 class _Described:
+    """Shows the grammar of what is plain JSON to the body: the domain parses it, and says better what is wrong."""
+
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return handler(TypeAdapter(Condition).core_schema)

@@ -124,25 +124,10 @@ def holds(asked: Comparison, found: Any, *, now: datetime) -> bool:
             return isinstance(found, str) and found.startswith(str(asked.value))
         case "anniversary":
             return _is_date(found) and (
-                (found.month, found.day) in days_like(now) if asked.value == "day" else found.month == now.month
+                (found.month, found.day) in _days_like(now) if asked.value == "day" else found.month == now.month
             )
         case _:
             return _in_order(ORDERS[asked.op], found, _wanted(asked, now))
-
-
-def days_like(now: datetime) -> list[tuple[int, int]]:
-    """The (month, day) whose anniversary is today: 29 February counts as 28 in years that lack it."""
-    today = (now.month, now.day)
-    lacks = today == (2, 28) and (now.date().replace(month=3, day=1) - now.date()).days == 1
-    return [today, _LEAP_DAY] if lacks else [today]
-
-
-def number_of(found: Any) -> Decimal | None:
-    """A number of JSON or of Postgres, exactly as it is written; None for anything else."""
-    if isinstance(found, bool) or not isinstance(found, int | float | Decimal):
-        return None
-    number = Decimal(repr(found)) if isinstance(found, float) else Decimal(found)
-    return number if number.is_finite() else None
 
 
 def _wanted(asked: Comparison, now: datetime) -> Value:
@@ -157,7 +142,7 @@ def _equal(found: Any, wanted: Value) -> bool:
         case bool():
             return found is wanted
         case Decimal():
-            return number_of(found) == wanted
+            return _number_of(found) == wanted
         case str():
             return isinstance(found, str) and found == wanted
         case _:
@@ -175,11 +160,26 @@ def _in_order(in_order: Callable[[Any, Any], bool], found: Any, wanted: Value) -
     if isinstance(wanted, Decimal):
         if isinstance(found, str) and _DECIMAL.match(found):
             found = Decimal(found)
-        number = number_of(found)
+        number = _number_of(found)
         return number is not None and in_order(number, wanted)
     if isinstance(wanted, datetime):
         return isinstance(found, datetime) and found.tzinfo is not None and in_order(found, wanted)
     return _is_date(found) and in_order(found, wanted)
+
+
+def _days_like(now: datetime) -> list[tuple[int, int]]:
+    """The (month, day) whose anniversary is today: 29 February counts as 28 in years that lack it."""
+    today = (now.month, now.day)
+    lacks = today == (2, 28) and (now.date().replace(month=3, day=1) - now.date()).days == 1
+    return [today, _LEAP_DAY] if lacks else [today]
+
+
+def _number_of(found: Any) -> Decimal | None:
+    """A number of JSON or of Postgres, exactly as it is written; None for anything else."""
+    if isinstance(found, bool) or not isinstance(found, int | float | Decimal):
+        return None
+    number = Decimal(repr(found)) if isinstance(found, float) else Decimal(found)
+    return number if number.is_finite() else None
 
 
 def _is_date(found: Any) -> bool:
@@ -239,7 +239,7 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> Decimal:
-    number = number_of(value)
+    number = _number_of(value)
     if number is None or abs(number) > NUMBER_MAX:
         raise WrongValue("must be a number within ±(2^53 - 1)")
     return number
@@ -248,7 +248,7 @@ def _number(value: Any) -> Decimal:
 def _ordered(value: Any) -> Decimal:
     if isinstance(value, str) and _DECIMAL.match(value):
         return Decimal(value)
-    if number_of(value) is None:
+    if _number_of(value) is None:
         raise WrongValue('must be a number, or a decimal in a text, such as "120000.00"')
     return _number(value)
 
