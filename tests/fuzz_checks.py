@@ -41,6 +41,7 @@ _RULES = frozenset(
         "expires_before_it_is_earned",
         "idempotency_key_reused",
         "in_the_future",
+        "invalid_condition",
         "invalid_identity",
         "invalid_tag",
         "not_an_etag",

@@ -105,10 +105,16 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "version": 1, "created_at": _NOW, "updated_at": _NOW,
     },
     "NewEarningRule": _NEW_RULE,
-    "EarningRulePatch": {"points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]}},
+    "EarningRulePatch": {
+        "points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]},
+        "condition": {"all": [
+            {"field": "tier", "op": "in", "value": ["Silver", "Gold"]},
+            {"did": "purchase", "count": {"gte": 2}, "within": "P90D"},
+        ]},
+    },
     "EarningRule": {
         "id": _RULE, "program_id": _PROGRAM, "version": 1, **_NEW_RULE, "status": "active", "factor": "1",
-        "event": None, "limits": [], "filter": None, "window": None, "min_spend": None, "code": None,
+        "event": None, "limits": [], "filter": None, "condition": None, "window": None, "min_spend": None, "code": None,
         "max_points_per_purchase": None,
         "over_max": "trim", "stackable": True, "priority": 0, "applies_to": "amount", "created_at": _NOW,
         "updated_at": _NOW,
@@ -212,6 +218,18 @@ REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "invalid": (
         "Some fields are not valid.",
         {"errors": [{"pointer": "/points", "code": "int_type", "message": "Input should be a valid integer"}]},
+    ),
+    "invalid_condition": (
+        "`errors` says for each place what is wrong and what can stand there.",
+        {
+            "errors": [
+                {
+                    "pointer": "/condition/field",
+                    "code": "unknown_field",
+                    "message": "there is no such field; close to it: tags",
+                }
+            ]
+        },
     ),
     "order_ref_reused": ("This order belongs to another contact.", {}),
     "currency_mismatch": ("The program counts in IDR, the purchase is in SGD.", {}),
