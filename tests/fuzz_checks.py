@@ -44,6 +44,7 @@ _RULES = frozenset(
         "expires_in_the_past",
         "idempotency_key_reused",
         "in_the_future",
+        "invalid_condition",
         "invalid_identity",
         "invalid_tag",
         "no_conversion",

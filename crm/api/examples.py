@@ -120,10 +120,16 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     },
     "ProgramPatch": {"redemption": {"points": 100, "amount": "1000.00", "min_points": 200, "max_share": "0.5"}},
     "NewEarningRule": _NEW_RULE,
-    "EarningRulePatch": {"points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]}},
+    "EarningRulePatch": {
+        "points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]},
+        "condition": {"all": [
+            {"field": "tier", "op": "in", "value": ["Silver", "Gold"]},
+            {"did": "purchase", "count": {"gte": 2}, "within": "P90D"},
+        ]},
+    },
     "EarningRule": {
         "id": _RULE, "program_id": _PROGRAM, "version": 1, **_NEW_RULE, "status": "active", "factor": "1",
-        "event": None, "limits": [], "filter": None, "window": None, "min_spend": None, "code": None,
+        "event": None, "limits": [], "filter": None, "condition": None, "window": None, "min_spend": None, "code": None,
         "max_points_per_purchase": None,
         "over_max": "trim", "stackable": True, "priority": 0, "applies_to": "amount", "created_at": _NOW,
         "updated_at": _NOW,
@@ -201,8 +207,8 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "NewReward": {**_NEW_REWARD, "stock": 50},
     "RewardPatch": {"cost": 50, "stock": 20},
     "RewardView": {
-        "id": _REWARD, "program_id": _PROGRAM, **_NEW_REWARD, "stock": 50, "window": None, "tier_id": None,
-        "code_pattern": None, "status": "active", "created_at": _NOW, "updated_at": _NOW,
+        "id": _REWARD, "program_id": _PROGRAM, **_NEW_REWARD, "stock": 50, "window": None, "condition": None,
+        "tier_id": None, "code_pattern": None, "status": "active", "created_at": _NOW, "updated_at": _NOW,
     },
     "Choice": {
         "id": _REWARD, "name": "A free coffee", "description": "Any size.", "cost": 40, "stock": 50,
@@ -275,6 +281,18 @@ REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         {"why_not": [{"code": "tier_needed", "missing": 905, "until": None, "tier": "Gold"}]},
     ),
     "voucher_invalid": ("It is used up.", {"why_not": [{"code": "used_up"}]}),
+    "invalid_condition": (
+        "`errors` says for each place what is wrong and what can stand there.",
+        {
+            "errors": [
+                {
+                    "pointer": "/condition/field",
+                    "code": "unknown_field",
+                    "message": "there is no such field; close to it: tags",
+                }
+            ]
+        },
+    ),
     "order_ref_reused": ("This order belongs to another contact.", {}),
     "currency_mismatch": ("The program counts in IDR, the purchase is in SGD.", {}),
     "idempotency_key_reused": ("Use a new key for a new request; this one was used with another body.", {}),

@@ -30,16 +30,14 @@ async def page(
 ) -> list[Choice]:
     """A program's active rewards for one member, in the order they were made, from behind `after`.
 
-    In four queries at most, however many there are. Raises ContactNotFound, ProgramNotFound, ProgramRequired.
+    In a handful of queries, however many there are. Raises ContactNotFound, ProgramNotFound, ProgramRequired.
     """
     found = await journal.read(session, program_id=program_id, contact_id=contact_id, now=now)
     offered = await catalogue.active(session, program_id=found.program.id, after=after, limit=limit)
-    used = await catalogue.used(
-        session, program=found.program, contact_id=contact_id, rewards=[reward for reward, _ in offered], now=now
+    member = await catalogue.member(
+        session, program=found.program, book=found.book, rewards=[reward for reward, _ in offered], now=now
     )
-    return [
-        _choice(reward, about, Member(book=found.book, used=used.get(reward.id, {})), now) for reward, about in offered
-    ]
+    return [_choice(reward, about, member, now) for reward, about in offered]
 
 
 def _choice(reward: Reward, about: str | None, member: Member, now: datetime) -> Choice:

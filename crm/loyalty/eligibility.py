@@ -1,11 +1,13 @@
 """Whether a member can get a reward, and if not, every reason why and by how much. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
+from crm.contacts import conditions
+from crm.contacts.conditions import Condition, Facts
 from crm.loyalty.books import Book
 from crm.loyalty.earning import Window, window_of
 from crm.loyalty.expiry import local_day
@@ -30,6 +32,7 @@ class Reward:
     limits: tuple[Limit, ...] = ()
     fulfilment: Fulfilment = "manual"
     window: Window | None = None
+    condition: Condition | None = None
     tier_id: UUID | None = None
     valid_days: int | None = None
     code_pattern: str | None = None
@@ -38,7 +41,7 @@ class Reward:
 
     @classmethod
     def of(cls, definition: Mapping[str, Any], **facts: Any) -> "Reward":
-        """The reward that a JSON definition of the API describes."""
+        """The reward that a JSON definition of the API describes; its `condition`, parsed, is among the `facts`."""
         window = {name: value for name, value in (definition.get("window") or {}).items() if value}
         return cls(
             name=definition["name"],
@@ -55,10 +58,24 @@ class Reward:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """What of a member decides: the settled account, and by period what was `used` of the reward."""
+    """What of a member decides: the settled account, and what was `used` of each reward, by period.
+
+    `facts` are what the conditions of the rewards ask for.
+    """
 
     book: Book
-    used: Mapping[Period, Used] = field(default_factory=dict)
+    used: Mapping[UUID, Mapping[Period, Used]] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
+
+    def reached(self, reward: Reward, *, quantity: int) -> Iterator[Limit]:
+        """The limits that so many more would overstep."""
+        used, points = self.used.get(reward.id, {}), reward.cost * quantity
+        for limit in reward.limits:
+            so_far = used.get(limit.per, UNUSED)
+            if (limit.times is not None and so_far.times + quantity > limit.times) or (
+                limit.points is not None and so_far.points + points > limit.points
+            ):
+                yield limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +92,12 @@ def obstacles(reward: Reward, member: Member, *, quantity: int = 1, now: datetim
     """Every reason why this member can't have so many of this reward at `now`; none where nothing speaks against it."""
     return [
         *_closed(reward, member, now),
+        *_condition(reward, member, now),
         *_rank(reward, member),
         *_limit(reward, member, quantity, now),
         *_stock(reward, quantity),
         *_points(reward, member, quantity),
     ]
-
-
-def reached(limits: Sequence[Limit], used: Mapping[Period, Used], *, quantity: int, points: int) -> Iterator[Limit]:
-    """The limits that so many more would overstep."""
-    for limit in limits:
-        so_far = used.get(limit.per, UNUSED)
-        if (limit.times is not None and so_far.times + quantity > limit.times) or (
-            limit.points is not None and so_far.points + points > limit.points
-        ):
-            yield limit
 
 
 def opens_at(window: Window, local: datetime) -> datetime | None:
@@ -117,6 +125,12 @@ def _closed(reward: Reward, member: Member, now: datetime) -> Iterator[Obstacle]
         yield Obstacle("ended") if opening is None else Obstacle("not_started", until=opening.astimezone(UTC))
 
 
+def _condition(reward: Reward, member: Member, now: datetime) -> Iterator[Obstacle]:
+    local = now.astimezone(member.book.ladder.zone)
+    if reward.condition is not None and not conditions.holds(reward.condition, member.facts, now=local):
+        yield Obstacle("not_eligible")
+
+
 def _rank(reward: Reward, member: Member) -> Iterator[Obstacle]:
     if reward.tier_id is None:
         return
@@ -133,10 +147,7 @@ def _rank(reward: Reward, member: Member) -> Iterator[Obstacle]:
 
 def _limit(reward: Reward, member: Member, quantity: int, now: datetime) -> Iterator[Obstacle]:
     zone = member.book.ladder.zone
-    ends = [
-        resets_at(limit.per, local_day(now, zone), zone)
-        for limit in reached(reward.limits, member.used, quantity=quantity, points=reward.cost * quantity)
-    ]
+    ends = [resets_at(limit.per, local_day(now, zone), zone) for limit in member.reached(reward, quantity=quantity)]
     if ends:
         # One that is never lifted counts more than all that are.
         yield Obstacle("limit_reached", until=None if None in ends else max(end for end in ends if end))
