@@ -15,6 +15,7 @@ from crm.api import (
     errors,
     health,
     identities,
+    insights,
     interactions,
     keys,
     loyalty,
@@ -35,6 +36,7 @@ V1 = [
     *programs.handlers,
     *loyalty.handlers,
     *purchases.handlers,
+    *insights.handlers,
 ]
 
 

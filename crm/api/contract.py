@@ -233,7 +233,8 @@ class _Operation:
         if status == _NO_CONTENT:
             return {str(status): {"description": "Done.", **answer}}
         answer["content"] = {
-            self._handler.media_type or "application/json": _content(schemas[self._answer, "serialization"])
+            self._handler.media_type or "application/json": _content(schemas[self._answer, "serialization"]),
+            **{media_type: {"schema": {"type": "string"}} for media_type in opt["also"]},
         }
         first = {str(status): {"description": _said_of(self._answer), **answer}}
         return first if opt["repeated"] is None else {"200": {"description": opt["repeated"], **answer}, **first}

@@ -48,8 +48,19 @@ _RULES: Final = [{
 }]  # fmt: skip
 _CARD: Final = {"kind": "card", "value": "6012 3456"}
 _NEW_RULE: Final = {"name": "A point for each 1,000", "kind": "per_amount", "points": 1, "per": "1000"}
-_NEW_PROGRAM: Final = {"name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta"}
+_NEW_PROGRAM: Final = {
+    "name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta", "cost_per_point": "8.00",
+    "expected_breakage": "0.2",
+}  # fmt: skip
 _NEW_TIER: Final = {"name": "Gold", "threshold": 1000, "benefits": {"earn_factor": "1.5"}}
+_MOVED: Final = {
+    "issued": 1800, "redeemed": 640, "returned": 40, "expired": 100, "revoked": 10, "transferred_out": 25,
+    "transferred_in": 25, "net": 1090,
+}  # fmt: skip
+_COHORT: Final = {
+    "starts_on": "2026-10-01", "ends_on": "2026-10-31", "issued": 1800, "redeemed": 450, "expired": 90, "revoked": 10,
+    "transferred": 50, "open": 1200, "breakage_rate": "0.0500", "redemption_rate": "0.2500",
+}  # fmt: skip
 
 EXAMPLES: Final[Mapping[str, Any]] = {
     "NewKey": {"name": "Till 3", "scopes": ["contacts:read", "loyalty:award"]},
@@ -89,7 +100,8 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "NewProgram": _NEW_PROGRAM,
     "ProgramView": {
         "id": _PROGRAM, **_NEW_PROGRAM, "default": True, "rounding": "floor",
-        "earn_on": {"tax": False, "shipping": False}, "version": 1, "created_at": _NOW, "updated_at": _NOW,
+        "earn_on": {"tax": False, "shipping": False}, "cost_per_point": "8.00", "expected_breakage": "0.2",
+        "version": 1, "created_at": _NOW, "updated_at": _NOW,
     },
     "NewEarningRule": _NEW_RULE,
     "EarningRulePatch": {"points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]}},
@@ -133,6 +145,33 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "available_after": 85, "rules": _RULES, "by": "key:Till 3",
     },
     "Loyalty": {**_balance(85, earned=95), "tier": _tier(905)},
+    "Statement": {
+        "contact_id": _CONTACT, "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta",
+        "starts_on": "2026-11-01", "ends_on": "2026-11-30", "as_of": "2026-12-01T02:00:00Z",
+        "opening": {"available": 40, "pending": 0, "held": 0}, "closing": {"available": 85, "pending": 0, "held": 0},
+        "totals": [{"kind": "earn", "count": 1, "points": 45, "available": 45, "pending": 0, "held": 0}],
+        "omitted": None,
+        "entries": [{
+            "transaction_id": _EARNING, "kind": "earn", "reason": None, "order_ref": "INV-1001", "occurred_at": _THEN,
+            "points": 45, "available": 45, "pending": 0, "held": 0, "available_after": 85,
+        }],
+        "expiring": [{"points": 45, "expires_at": "2027-11-01T17:00:00Z"}], "expiring_later": 0, "tier": _tier(905),
+    },
+    "Liability": {
+        "program_id": _PROGRAM, "as_of": _NOW, "points": 12500, "pending": 500, "available": 11800, "held": 200,
+        "deficit": 40, "cost_per_point": "8.00", "expected_breakage": "0.2",
+        "liability": {"amount": "80000.00", "currency": "IDR"},
+    },
+    "PointsReport": {
+        "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta", "by": "month",
+        "periods": [{"starts_on": "2026-10-01", "ends_on": "2026-10-31", **_MOVED}],
+        "total": {"starts_on": "2026-10-01", "ends_on": "2026-10-31", **_MOVED},
+    },
+    "CohortReport": {
+        "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta",
+        "cohorts": [_COHORT], "total": _COHORT,
+        "deficits": {"issued": 0, "redeemed": 0, "expired": 0, "revoked": 90, "transferred": -50, "open": -40},
+    },
 }  # fmt: skip
 
 REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {

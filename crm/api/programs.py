@@ -36,8 +36,15 @@ class EarnOnBody(Body):
     shipping: bool = False
 
 
+Share = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$")]
+"""A decimal in a string, between 0 and 1."""
+
+
 class NewProgram(Body):
-    """A loyalty scheme. The first one is the default."""
+    """A loyalty scheme. The first one is the default.
+
+    What its points are a liability for: `cost_per_point`, in its currency, and the share that will expire unspent.
+    """
 
     name: Line
     currency: Currency
@@ -45,6 +52,8 @@ class NewProgram(Body):
     default: bool | None = None
     rounding: Literal["floor", "nearest", "ceil"] = "floor"
     earn_on: EarnOnBody = EarnOnBody()
+    cost_per_point: Amount | None = None
+    expected_breakage: Share | None = None
 
 
 class ProgramPatch(Patch):
@@ -55,6 +64,8 @@ class ProgramPatch(Patch):
     default: Literal[True] | None = None
     rounding: Literal["floor", "nearest", "ceil"] | None = None
     earn_on: EarnOnBody | None = None
+    cost_per_point: Amount | None = None
+    expected_breakage: Share | None = None
 
     not_nullable = frozenset({"name", "time_zone", "default", "rounding", "earn_on"})
 
@@ -164,7 +175,12 @@ async def create_program(
         currency=data.currency,
         time_zone=data.time_zone,
         default=data.default,
-        settings={"rounding": data.rounding, "earn_on": data.earn_on.model_dump()},
+        settings={
+            "rounding": data.rounding,
+            "earn_on": data.earn_on.model_dump(),
+            "cost_per_point": data.cost_per_point,
+            "expected_breakage": data.expected_breakage,
+        },
         now=now,
     )
     await idempotency.keep(session, request=once, contact_id=None, result=program, now=now)
@@ -194,7 +210,9 @@ async def change_program(
     given = data.model_dump(exclude_unset=True)
     changes: dict[str, Any] = {name: given[name] for name in ("name", "time_zone") if name in given}
     changes["is_default"] = given.get("default")
-    changes["settings"] = {name: given[name] for name in ("rounding", "earn_on") if name in given}
+    changes["settings"] = {
+        name: given[name] for name in ("rounding", "earn_on", "cost_per_point", "expected_breakage") if name in given
+    }
     program = await programs.change(
         session, program_id=program_id, version=version_of(if_match), changes=changes, now=now
     )

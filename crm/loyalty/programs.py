@@ -63,7 +63,7 @@ class EarnOn:
 
 @dataclass(slots=True)
 class ProgramView:
-    """A program as it is shown."""
+    """A program as it is shown. `cost_per_point` is null while nobody has said what a point costs."""
 
     id: UUID
     name: str
@@ -72,6 +72,8 @@ class ProgramView:
     default: bool
     rounding: str
     earn_on: EarnOn
+    cost_per_point: str | None
+    expected_breakage: str
     version: int
     created_at: datetime
     updated_at: datetime
@@ -268,6 +270,8 @@ def _view(row: Any) -> ProgramView:
         default=row["is_default"],
         rounding=settings.get("rounding", "floor"),
         earn_on=EarnOn(**settings.get("earn_on", {})),
+        cost_per_point=settings.get("cost_per_point"),
+        expected_breakage=settings.get("expected_breakage") or "0",
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
