@@ -98,7 +98,7 @@ async def get_liability(session: Session, program_id: FromPath[UUID], now: datet
 )
 async def report_points(
     session: Session, program_id: FromPath[UUID], request: AnyRequest, now: datetime, first: _From = None,
-    last: _To = None, by: _By = "month",
+    last: _To = None, every: _By = "month",
 ) -> Response[PointsReport]:  # fmt: skip
     """Read what moved in each period.
 
@@ -106,7 +106,12 @@ async def report_points(
     120 periods. With `Accept: text/csv`, the periods as a table.
     """
     report = await reports.points(
-        session, program_id=program_id, first=moments.day("from", first), last=moments.day("to", last), by=by, now=now
+        session,
+        program_id=program_id,
+        first=moments.day("from", first),
+        last=moments.day("to", last),
+        by=every,
+        now=now,
     )
     return tables.answer(request, report, name=report.program_name, rows=report.periods)
 
