@@ -104,10 +104,52 @@ async def test_a_point_is_owed_until_its_instant(session):
 
 async def test_held_points_are_owed(session):
     story = await shop.tell(session)
+    held_at = story.ends_at + shop.DAY
     await session.execute(
         "UPDATE loyalty_accounts SET held = 5, available = available - 5 WHERE contact_id = $1", story.sari
     )
-    assert parts(await read(session, story)) == (25, 68, 5, 0)
+    await session.execute(
+        """
+        INSERT INTO points_movements (contact_id, program_id, seq, transaction_id, lot_id, from_bucket, to_bucket,
+            points, available_after, pending_after, held_after, occurred_at, recorded_at, digest)
+        VALUES ($1, $2, 999, gen_random_uuid(), gen_random_uuid(), 'available', 'held', 5, 0, 0, 0, $3, $3, '')
+        """,
+        story.sari, story.program_id, held_at,
+    )  # fmt: skip
+    assert parts(await read(session, story, as_of=held_at)) == (25, 68, 5, 0)
+    assert parts(await read(session, story, as_of=held_at - INSTANT)) == (25, 73, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lots", "expected"),
+    [
+        # points, begins and ends in days; after three days, of somebody who owes 60
+        ([(40, 1, 2)], (0, 0, 0, 20)),
+        ([(90, 1, 2)], (0, 0, 0, 0)),
+        ([(40, 1, 2), (40, 2, 9)], (0, 20, 0, 0)),
+        ([(40, 2, 3), (40, 1, 9)], (0, 0, 0, 0)),
+        ([(40, 2, 2)], (0, 0, 0, 60)),
+        ([(40, 5, 3), (30, 1, None), (7, 4, None)], (7, 0, 0, 30)),
+    ],
+)
+async def test_points_that_begin_fill_what_is_owed_before_they_end(session, lots, expected):
+    story = await shop.tell(session)
+    now = story.ends_at + 20 * shop.DAY
+    await shop.adjust(session, story, -91 - 60, now=now)
+    for points, begins, ends in lots:
+        await shop.award(
+            session, story, points, now=now, activates_at=now + begins * shop.DAY,
+            expires_at=None if ends is None else now + ends * shop.DAY,
+        )  # fmt: skip
+    at = now + 3 * shop.DAY
+    seen = [
+        await balances.read(session, program_id=story.program_id, contact_id=who, now=at)
+        for who in (story.sari, story.budi, story.ayu)
+    ]
+    pending, available, held, deficit = expected
+    assert owed(seen) == (pending, available + 7, held, deficit)
+    assert parts(await read(session, story, now=at)) == owed(seen)
+    assert parts(await read(session, story, now=now, as_of=at)) == owed(seen)
 
 
 @pytest.mark.parametrize(

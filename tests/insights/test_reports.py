@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,12 +15,14 @@ from crm.insights import reports
 from crm.insights.buckets import OPEN
 from crm.insights.periods import InvalidPeriod
 from crm.insights.reports import Cohort, CohortReport, LotSums, PointsPeriod, PointsReport
-from crm.loyalty import audit
+from crm.loyalty import audit, ledger, programs
 from crm.loyalty.audit import Totals
 from crm.loyalty.books import BUCKETS
+from crm.loyalty.ledger import Award
 from tests.insights.played import START, Table, moves, posts
 from tests.loyalty import story as shop
 
+INSTANT = timedelta(microseconds=1)
 JAKARTA = ZoneInfo("Asia/Jakarta")
 FIRST, LAST = date(2026, 9, 1), date(2027, 8, 31)
 MOVED = [field.name for field in fields(PointsPeriod)][2:]
@@ -213,3 +215,29 @@ async def test_a_report_has_twelve_periods_unless_asked_otherwise_and_never_too_
     assert found.periods[0].starts_on == starts
     assert found.periods[-1].ends_on == date(2026, 12, 31)
     assert len(found.periods) == count
+
+
+async def test_a_day_is_the_programs_own_from_its_first_instant_to_before_the_next(session):
+    story = await shop.tell(session)
+    begins = datetime(2027, 1, 9, 17, tzinfo=UTC)  # the 10th, in Jakarta
+    for at, number in (
+        (begins - INSTANT, 1_000), (begins, 2_000), (begins + shop.DAY - INSTANT, 4_000), (begins + shop.DAY, 8_000),
+    ):  # fmt: skip
+        await shop.award(session, story, number, now=at)
+    the_10th = {"first": date(2027, 1, 10), "last": date(2027, 1, 10)}
+    found = await points(session, story.program_id, "day", **the_10th)
+    assert [period.issued for period in found.periods] == [6_000]
+    assert [cohort.issued for cohort in (await cohorts(session, story.program_id, **the_10th)).cohorts] == [6_000]
+
+
+async def test_another_programs_points_are_not_in_it(session):
+    story = await shop.tell(session)
+    other = await programs.create(
+        session, name="Teh", currency="USD", time_zone="Etc/UTC", default=None, settings={}, now=shop.NOON
+    )
+    await ledger.award(
+        session, program_id=other.id, award=Award(story.sari, 9, "goodwill"), by="till", once=None, now=shop.NOON
+    )
+    assert (await points(session, story.program_id)).total.issued == 348
+    assert (await cohorts(session, story.program_id)).total.issued == 348
+    assert (await points(session, other.id)).total.issued == (await cohorts(session, other.id)).total.issued == 9

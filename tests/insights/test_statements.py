@@ -1,6 +1,7 @@
 """A statement adds up, whatever was posted in whatever order, and says what the balance says."""
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -133,6 +134,11 @@ async def test_what_time_has_done_is_there_before_anybody_writes_it(session):
         ("expire", None, ends_at, -9)
     ]
     assert seen.closing.available == 66
+    before = await read(session, story, date(2026, 12, 1), date(2026, 12, 11), now=ends_at)
+    assert [entry.kind for entry in before.entries].count("expire") == 0
+    assert before.closing.available == 75
+    after = await read(session, story, date(2026, 12, 13), date(2026, 12, 31), now=ends_at)
+    assert (after.opening.available, after.entries) == (66, [])
     assert (
         await read(session, story, date(2026, 12, 1), date(2026, 12, 31), now=ends_at - HOUR)
     ).closing.available == 75
@@ -175,6 +181,22 @@ async def test_who_has_no_account_gets_zeros_and_who_is_unknown_is_refused(sessi
     )
     assert statement.opening == statement.closing == statements.OpenPoints(0, 0, 0)
     assert (statement.entries, statement.totals, statement.omitted) == ([], [], None)
+
+
+async def test_what_is_posted_while_a_statement_is_read_is_not_in_it(session, monkeypatch):
+    story = await shop.tell(session)
+    found_first = statements.journal.read
+
+    async def overtaken(*args: Any, **asked: Any) -> Any:
+        found = await found_first(*args, **asked)
+        await shop.award(session, story, 1_000, now=story.ends_at)
+        return found
+
+    monkeypatch.setattr(statements.journal, "read", overtaken)
+    statement = await read(session, story, date(2026, 11, 1), date(2026, 12, 31), now=story.ends_at)
+    adds_up(statement)
+    assert statement.closing.available == 66
+    assert 1_000 not in [entry.points for entry in statement.entries]
 
 
 async def test_a_statement_costs_the_same_few_statements_however_long_it_is(session, statements: list[str]):
