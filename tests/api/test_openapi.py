@@ -45,7 +45,8 @@ EACH = pytest.mark.parametrize("name", sorted(OPERATIONS))
 CORE = (
     "create_contact", "record_interaction", "record_interaction_by_identity", "create_program", "create_earning_rule",
     "create_tier", "set_tier_policy", "award_points", "adjust_points", "record_purchase", "record_purchase_by_identity",
-    "redeem_points", "reverse_redemption", "create_key",
+    "redeem_points", "reverse_redemption", "create_key", "get_statement", "get_liability", "report_points",
+    "report_cohorts",
 )  # fmt: skip
 
 
@@ -217,6 +218,16 @@ def test_a_repeat_by_natural_key_answers_200_beside_201():
         "add_identity", "record_interaction", "record_interaction_by_identity", "record_purchase",
         "record_purchase_by_identity", "redeem_points", "reverse_redemption",
     }  # fmt: skip
+
+
+def test_another_form_of_an_answer_is_documented_beside_the_first():
+    for name, media_types in (
+        ("report_points", ["application/json", "text/csv"]), ("report_cohorts", ["application/json", "text/csv"]),
+        ("show_statement", ["text/html"]), ("get_statement", ["application/json"]),
+    ):  # fmt: skip
+        content = OPERATIONS[name][2]["responses"]["200"]["content"]
+        assert list(content) == media_types
+        assert all(content[kind]["schema"] == {"type": "string"} for kind in media_types if kind.startswith("text/"))
 
 
 def test_money_is_text_and_points_are_whole():
