@@ -327,7 +327,7 @@ async def change_program(
     session: Session, program_id: FromPath[UUID], data: ProgramPatch, now: datetime, if_match: IfMatch = None
 ) -> Response[ProgramView]:
     """Change a program, from now on: what was earned stays as it was."""
-    given = data.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    given = data.model_dump(mode="json", include=data.model_fields_set, exclude_none=True)
     changes: dict[str, Any] = {name: given[name] for name in ("name", "time_zone") if name in given}
     changes["is_default"] = given.get("default")
     changes["settings"] = {name: given.get(name) for name in _SETTINGS if name in data.model_fields_set}
