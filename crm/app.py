@@ -13,6 +13,7 @@ from crm.api import (
     contacts,
     docs,
     errors,
+    events,
     health,
     holds,
     identities,
@@ -21,6 +22,7 @@ from crm.api import (
     loyalty,
     me,
     members,
+    memberships,
     programs,
     purchases,
     refunds,
@@ -43,6 +45,8 @@ V1 = [
     *holds.handlers,
     *members.handlers,
     *me.handlers,
+    *events.handlers,
+    *memberships.handlers,
 ]
 
 
