@@ -158,6 +158,16 @@ async def test_in_the_future_what_time_does_until_then_has_been_done(shop, sari,
     assert await checksum(session) == before
 
 
+async def test_a_simulated_purchase_moves_the_end_of_every_point_as_a_real_one(shop, sari):
+    await settle_terms(shop, expiry={"kind": "sliding", "months": 1, "activities": ["purchase"]})
+    for days in (20, 10):
+        await shop.award(sari, 10, occurred_at=ahead(days=-days))
+    simulated = (await simulate(shop, contact_id=str(sari), occurred_at=ahead(hours=-1))).json()
+    (expiring,) = simulated["balance"]["expiring"]
+    assert expiring["points"] == 20 + EARNED
+    assert (await shop.buy(sari, occurred_at=ahead(hours=-1))).json()["balance"] == simulated["balance"]
+
+
 async def test_limits_are_those_of_the_period_that_is_asked_for(shop, sari):
     await add_rule(shop, name="daily", kind="per_visit", points=10, limits=[{"times": 1, "per": "day"}])
     assert (await shop.buy(sari, occurred_at="2026-11-01T09:30:00Z")).json()["points"] == 10 + EARNED
@@ -312,7 +322,7 @@ terms = st.fixed_dictionaries({
     "expiry": st.sampled_from([
         {"kind": "never"}, {"kind": "after", "days": 0}, {"kind": "after", "months": 1, "round_up_to": "quarter"},
         {"kind": "sliding", "months": 1, "activities": ["purchase"]},
-        {"kind": "sliding", "months": 1, "activities": ["award"]},
+        {"kind": "sliding", "months": 2, "activities": ["purchase", "award"]},
     ]),
     "milestones": st.just([20]),
 })  # fmt: skip
@@ -333,6 +343,7 @@ baskets = st.builds(
 )  # fmt: skip
 pasts = st.lists(
     st.tuples(st.sampled_from(["buy", "award", "owe", "redeem"]), st.integers(1, 60), st.integers(-24 * 60, 0)),
+    min_size=1,
     max_size=6,
 )
 
