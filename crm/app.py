@@ -13,6 +13,7 @@ from crm.api import (
     contacts,
     docs,
     errors,
+    events,
     health,
     holds,
     identities,
@@ -22,6 +23,7 @@ from crm.api import (
     loyalty,
     me,
     members,
+    memberships,
     programs,
     purchases,
     redemptions,
@@ -53,6 +55,8 @@ V1 = [
     *members.handlers,
     *me.handlers,
     *insights.handlers,
+    *events.handlers,
+    *memberships.handlers,
 ]
 
 
