@@ -130,11 +130,12 @@ async def lock(
     subject: UUID | None = None,
     times: Sequence[datetime] | None = None,
     before: Phase | None = None,
+    settle: bool = True,
 ) -> Locked:
     """Lock the accounts, opening those that are missing; unknown contacts are left out of the books.
 
     `times` are those of what may use up the limits of rules. What is due is written into the books, of what happens
-    exactly at `now` only the phases `before` the one given.
+    exactly at `now` only the phases `before` the one given; unless `settle` is false, and the caller does that.
     Raises Replay or IdempotencyKeyReused where `once` was carried out before, ProgramRequired, ProgramNotFound.
     """
     wanted = sorted(set(contact_ids))
@@ -149,7 +150,7 @@ async def lock(
     program = await programs.load(session, program_id=header["program_id"], version=header["program_version"])
     books = {row["contact_id"]: rows.book_of(row, program, now) for row in found[1:]}
     for book in books.values():
-        if book.is_due:
+        if settle and book.is_due:
             book.settle(before=before)
             book.stand()
     strangers: frozenset[UUID] = frozenset()
