@@ -158,12 +158,16 @@ class _Search(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """Which program's accounts are gone through, up to when, and on which midnights somebody may have their day."""
+    """Which program's accounts are gone through, up to when, and on which midnights somebody may have their day.
+
+    `joined_on` is the day on which the first of the members joined.
+    """
 
     program: Program
     until: datetime
     midnights: Sequence[_Midnight] = ()
     rewarded: frozenset[str] = frozenset()
+    joined_on: date = date.max
 
     def of_the_year(self) -> Mapping[tuple[int, int], list[_Midnight]]:
         """The midnights on which a month's day is celebrated."""
@@ -211,9 +215,8 @@ async def run(
         passed = [midnight.on for midnight in midnights if midnight.at <= now]
         await session.execute(_START, program_id, passed, now)
     night = Night(program_id, [midnight.on for midnight in midnights])
-    joined_on = local_day(history["first_at"] or at, zone)
-    this = _Round(program, at, midnights, _rewarded(program))
-    await _go_through(database, this, list(_searches(this, joined_on)), night, clock, watch)
+    this = _Round(program, at, midnights, _rewarded(program), local_day(history["first_at"] or at, zone))
+    await _go_through(database, this, night, clock, watch)
     async with database.begin() as session:
         await session.execute(_FINISH, program_id, passed, clock())
     return night
@@ -227,7 +230,7 @@ async def settle(database: Database, *, program_id: UUID, clock: Clock, watch: W
     async with database.reading() as session:
         program = await programs.load(session, program_id=program_id)
     this, night = _Round(program, clock()), Night(program_id, [])
-    await _go_through(database, this, list(_searches(this, date.max)), night, clock, watch)
+    await _go_through(database, this, night, clock, watch)
     return night
 
 
@@ -249,15 +252,15 @@ def _celebrated_on(on: date) -> list[tuple[int, int]]:
     return [day, _LEAP_DAY] if day == (2, 28) and (on + timedelta(days=1)).day == 1 else [day]
 
 
-def _searches(this: _Round, joined_on: date) -> Iterator[_Search]:
-    """Everybody the night is for, more than once where more than one thing is; `joined_on` is when the first did."""
+def _searches(this: _Round) -> Iterator[_Search]:
+    """Everybody that something is for: more than once where it is more than one thing."""
     yield _Search(_DUE, (this.until,))
     zone = this.program.terms.zone
     for midnight in this.midnights:
         for month, day in _celebrated_on(midnight.on):
             if BIRTHDAY in this.rewarded:
                 yield _Search(_BIRTHDAYS, (BIRTHDAY, _ref(BIRTHDAY, midnight), month, day, midnight.at))
-            for year in range(joined_on.year, midnight.on.year) if ANNIVERSARY in this.rewarded else ():
+            for year in range(this.joined_on.year, midnight.on.year) if ANNIVERSARY in this.rewarded else ():
                 if (month, day) != _LEAP_DAY or _is_leap(year):
                     joined = date(year, month, day)
                     yield _Search(
@@ -275,10 +278,8 @@ def _is_leap(year: int) -> bool:
     return (date(year, 3, 1) - timedelta(days=1)).day == _LEAP_DAY[1]
 
 
-async def _go_through(
-    database: Database, this: _Round, searches: Sequence[_Search], night: Night, clock: Clock, watch: Watch
-) -> None:
-    total = 0
+async def _go_through(database: Database, this: _Round, night: Night, clock: Clock, watch: Watch) -> None:
+    searches, total = list(_searches(this)), 0
     async with database.reading() as session:
         for search in searches:
             count = f"SELECT count(*) FROM ({search.query}) f"
