@@ -302,10 +302,11 @@ async def _see_to(database: Database, this: _Round, contact_ids: Sequence[UUID],
     try:
         async with database.begin() as session:
             books = await _write_down(session, this, contact_ids, max(this.until, clock()))
-    except _POISON:
+    except _POISON as error:
         if len(contact_ids) == 1:
             night.left_out += 1
-            _log.exception("account_left_out", contact_id=contact_ids[0], program_id=this.program.id)
+            reason = f"{type(error).__name__}: {error}"
+            _log.error("account_left_out", contact_id=contact_ids[0], program_id=this.program.id, reason=reason)
             return
         middle = len(contact_ids) // 2
         for half in (contact_ids[:middle], contact_ids[middle:]):
