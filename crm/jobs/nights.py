@@ -25,7 +25,7 @@ async def work_off_nights(database: Database, *, now: datetime) -> None:
     clock = _from(now)
     for program_id in program_ids:
         watch = _watch(program_id)
-        await _alone(program_id, nights.run(database, program_id=program_id, at=now, clock=clock, watch=watch))
+        await _alone("night", program_id, nights.run(database, program_id=program_id, at=now, clock=clock, watch=watch))
 
 
 async def settle_accounts(database: Database, *, now: datetime) -> None:
@@ -35,19 +35,19 @@ async def settle_accounts(database: Database, *, now: datetime) -> None:
     clock = _from(now)
     for program_id in program_ids:
         watch = _watch(program_id)
-        await _alone(program_id, nights.settle(database, program_id=program_id, clock=clock, watch=watch))
+        await _alone("settling", program_id, nights.settle(database, program_id=program_id, clock=clock, watch=watch))
 
 
-async def _alone(program_id: UUID, work: Awaitable[Night]) -> None:
+async def _alone(what: str, program_id: UUID, work: Awaitable[Night]) -> None:
     """What goes wrong in one program is tried again at the next time, and stops no other."""
     started = time.monotonic()
     try:
         night = await work
     except Exception:  # noqa: BLE001 - whatever it is, the other programs have done nothing to deserve it
-        _log.exception("night_failed", program_id=program_id)
+        _log.exception(f"{what}_failed", program_id=program_id)
         return
     _log.info(
-        "night_finished",
+        f"{what}_finished",
         program_id=program_id,
         nights=len(night.nights),
         accounts=night.accounts,

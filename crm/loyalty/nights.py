@@ -330,7 +330,6 @@ async def _write_down(session: Session, this: _Round, contact_ids: Sequence[UUID
                 rows.append(planned.row)
                 entries.append(planned.entry)
         book.settle()
-        book.stand()
     await journal.write_down(session, locked, facts=[events.part(rows)], entries=entries)
     return list(locked.books.values())
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+import structlog
 
 from crm.db.ids import uuid7
 from crm.db.session import Database
@@ -185,6 +186,7 @@ async def test_the_29th_of_february_is_the_28th_in_other_years(database, on, cel
     assert Counter(fact[0] for fact in await town.facts(other)) == Counter(expected)
 
 
+@pytest.mark.parametrize("something_else_is_due", [False, True])
 @pytest.mark.parametrize(
     ("what", "rewarded"),
     [
@@ -200,7 +202,7 @@ async def test_the_29th_of_february_is_the_28th_in_other_years(database, on, cel
         ("a limit that is used up", False),
     ],
 )
-async def test_a_birthday_that_brings_nothing_is_not_told(town, what, rewarded):
+async def test_a_birthday_that_brings_nothing_is_not_told(town, what, rewarded, something_else_is_due):
     rules: dict[str, dict[str, Any]] = {
         "a rule that is a draft": {"status": "draft"},
         "a rule of another weekday": {"window": {"weekdays": ["thu"]}},
@@ -210,22 +212,38 @@ async def test_a_birthday_that_brings_nothing_is_not_told(town, what, rewarded):
     await town.reward(event, 0 if what == "a rule that gives nothing" else 5, **rules.get(what, {}))
     joined = {"joined at that midnight": MIDNIGHT, "joined a moment later": MIDNIGHT + timedelta(microseconds=1)}
     sari = await town.join(birth_on=date(2027, 3, 10) if what == "born that day" else BIRTH, at=joined.get(what, START))
-    async with town.database.begin() as session:
-        if what == "a membership that is paused":
-            await session.execute("UPDATE loyalty_accounts SET status = 'paused'")
-        if what == "a limit that is used up":
+    if what == "a limit that is used up":
+        async with town.database.begin() as session:
             await session.execute(
                 "INSERT INTO rule_usages SELECT $1, program_id, id, 'lifetime', 5, 1 FROM earning_rules", sari
             )
 
-    night = await town.night(MIDNIGHT + MINUTE)
+    if something_else_is_due:
+        await town.award(sari, 10, at=MIDNIGHT - MINUTE, expires_at=MIDNIGHT)
+    if what == "a membership that is paused":
+        async with town.database.begin() as session:
+            await session.execute("UPDATE loyalty_accounts SET status = 'paused'")
 
-    assert night.birthdays == (Tally(1, 5) if rewarded else Tally())
+    with structlog.testing.capture_logs() as logs:
+        night = await town.night(MIDNIGHT + MINUTE)
+
+    assert (night.birthdays, night.expired.members) == (Tally(1, 5) if rewarded else Tally(), something_else_is_due)
+    assert logs == []
     told = await town.timeline(sari, "event")
     assert [(at, data["event"], data["ref"], data["points"]) for at, data in told] == (
         [(MIDNIGHT, "birthday", "birthday:2027", 5)] if rewarded else []
     )
-    assert len(await town.timeline(sari, "points.earned")) == rewarded
+    assert len(await town.timeline(sari, "points.earned")) == rewarded + something_else_is_due
+
+
+async def test_people_whose_birthday_brings_nothing_are_gone_through_once(town, monkeypatch):
+    monkeypatch.setattr(nights, "BATCH", 2)
+    await town.reward("birthday", 0)
+    await town.reward("anniversary", 0)
+    await town.join_all([BIRTH] * 6, at=MIDNIGHT - 365 * DAY)
+
+    async with asyncio.timeout(20):
+        assert (await town.night(MIDNIGHT)).accounts == 12
 
 
 async def test_whoever_corrects_their_birthday_has_still_one_a_year(town):
@@ -267,6 +285,18 @@ async def test_a_night_that_is_repeated_changes_nothing(town):
     assert (again.accounts, again.birthdays, again.expired) == (0, Tally(), Tally())
     async with town.database.reading() as session:
         assert await checksum(session) == before
+
+
+async def test_a_birthday_that_was_told_is_not_told_again_when_something_else_is_due(town):
+    await town.reward("birthday", 5)
+    sari = await town.join(birth_on=BIRTH)
+    await town.night(MIDNIGHT)
+    await town.award(sari, 10, at=MIDNIGHT, expires_at=MIDNIGHT + MINUTE)
+
+    night = await town.night(MIDNIGHT + MINUTE)
+
+    assert (night.nights, night.birthdays, night.expired) == ([date(2027, 3, 10)], Tally(), Tally(1, 10))
+    assert night.left_out == 0
 
 
 async def test_missed_nights_are_made_good_each_at_its_own_midnight(town):
@@ -450,6 +480,7 @@ async def test_two_nights_at_once_do_everything_once(town, monkeypatch):
         )
     )  # fmt: skip
 
+    assert [report.left_out for report in reports] == [0, 0, 0]
     assert sum(report.birthdays.members for report in reports) == 4
     assert sum(report.expired.points for report in reports) == 10 * len(people)
     assert sum(report.activated.points for report in reports) == 20 * len(people)
