@@ -11,6 +11,7 @@ _AWARD: Final = "0198f3b1-42c8-7f05-8e6d-1a3c5b7d9f02"
 _EARNING: Final = "0198f3b2-05a6-7d91-b4c7-3e5f7a9b1c80"
 _REDEMPTION: Final = "0198f3b4-61f2-7a4e-8d29-7b9d1f3a5c62"
 _REVERSAL: Final = "0198f3b6-1f0c-7e8b-a13f-5d7c9e1b3a44"
+_BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _NOW: Final = "2026-11-01T09:31:27.482915Z"
@@ -49,6 +50,11 @@ _RULES: Final = [{
 _CARD: Final = {"kind": "card", "value": "6012 3456"}
 _NEW_RULE: Final = {"name": "A point for each 1,000", "kind": "per_amount", "points": 1, "per": "1000"}
 _NEW_PROGRAM: Final = {"name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta"}
+_DOUBLE: Final = {"name": "Twice for a round 50,000", "kind": "multiplier", "factor": "2", "min_spend": "50000"}
+_TRIED: Final[Mapping[str, Any]] = {
+    "rules": [_NEW_RULE, _DOUBLE], "include_drafts": False, "conditions": "false",
+}  # fmt: skip
+_DAYS: Final = {"from": "2026-10-01", "to": "2026-10-31"}
 _NEW_TIER: Final = {"name": "Gold", "threshold": 1000, "benefits": {"earn_factor": "1.5"}}
 
 EXAMPLES: Final[Mapping[str, Any]] = {
@@ -103,6 +109,29 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "TierView": {"id": _TIER, "program_id": _PROGRAM, **_NEW_TIER},
     "TierPolicyBody": {"basis": "points", "window": "lifetime", "downgrade": "never"},
     "TierPolicy": {"basis": "points", "window": "lifetime", "downgrade": "never"},
+    "NewBacktest": {**_DAYS, **_TRIED},
+    "Backtest": {
+        "id": _BACKTEST, "program_id": _PROGRAM, "status": "completed", "period": _DAYS, **_TRIED,
+        "progress": {"done": 1180, "total": 1180},
+        "report": {
+            "purchases": 1180, "members": 402, "points_issued": 53100, "points_tried": 61340, "difference": 8240,
+            "members_more": 97, "members_less": 0, "members_same": 305,
+            "cost": {"currency": "IDR", "issued": "531000", "tried": "613400", "difference": "82400"},
+            "rules": [
+                {"rule_id": None, "version": None, "name": _NEW_RULE["name"], "applied": 1180, "points": 53100,
+                 "assumed": 0},
+                {"rule_id": None, "version": None, "name": _DOUBLE["name"], "applied": 146, "points": 8240,
+                 "assumed": 0},
+            ],
+            "months": [
+                {"month": "2026-10", "purchases": 1180, "points_issued": 53100, "points_tried": 61340},
+            ],
+            "largest_differences": [
+                {"contact_id": _CONTACT, "points_issued": 310, "points_tried": 560, "difference": 250},
+            ],
+        },
+        "by": "key:Till 3", "created_at": _NOW, "finished_at": _NOW,
+    },
     "NewAward": {"points": 50, "reason": "goodwill", "note": "The first cup was cold."},
     "NewAdjustment": {"points": -10, "reason": "wrong_award"},
     "Posted": {

@@ -1,0 +1,8 @@
+"""`crm loyalty …`: look after the programs."""
+
+import typer
+
+from crm.cli.backtest import backtest
+
+app = typer.Typer(help="Look after the programs.", no_args_is_help=True)
+app.command()(backtest)

@@ -1,0 +1,332 @@
+"""What other rules would have given: past purchases, judged anew one member after another, and summed up.
+
+Pure, and judged by the same `earning.evaluate` as the real thing. All else stays as it was, so that the difference is
+the rules' alone: a member has the tier that they really had at each purchase, with the factor that it has today, and
+does not climb faster because the tried rules give more. Refunds are left out on both sides.
+"""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from uuid import UUID
+
+from crm.loyalty import earning
+from crm.loyalty.basket import Purchase, Terms
+from crm.loyalty.earning import Earned, Period, Rule, Used
+
+Assumption: TypeAlias = Literal["false", "true"]
+Usage: TypeAlias = Mapping[tuple[UUID, str], Used]
+
+LARGEST_MAX: Final = 10
+"""How many members a report names."""
+
+# What a purchase's explanation says only of a rule whose condition held.
+_HELD: Final = frozenset({"applied", "trimmed", "rejected", "limit_reached", "superseded"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A rule set to try, on the purchases of the local days `first_on` to `last_on`, both within.
+
+    `tier_factors` is what each tier gives, by name. `conditions` is taken to be the answer to a rule's condition where
+    nothing is known of it. `rules_sent`: the rules are not those of the program.
+    """
+
+    program_id: UUID
+    first_on: date
+    last_on: date
+    rules: tuple[Rule, ...]
+    rules_sent: bool
+    include_drafts: bool
+    conditions: Assumption
+    terms: Terms
+    tier_factors: Mapping[str, Decimal]
+    cost_per_point: Decimal | None = None
+
+    @property
+    def since(self) -> datetime:
+        """The instant at which the period begins."""
+        return self._midnight(self.first_on)
+
+    @property
+    def until(self) -> datetime:
+        """The instant at which it has ended."""
+        return self._midnight(self.last_on + timedelta(days=1))
+
+    def carried(self) -> "list[Carried]":
+        """Limits whose own period had begun before this one: members may have used them up already.
+
+        Rules that were sent have given nothing to anybody.
+        """
+        if self.rules_sent:
+            return []
+        return [
+            Carried(rule.id, earning.period_key(per, self.first_on), None if began is None else self._midnight(began))
+            for rule in self.rules
+            for per in sorted(_pers(rule))
+            if (began := _began_on(per, self.first_on)) != self.first_on
+        ]
+
+    def _midnight(self, day: date) -> datetime:
+        return datetime.combine(day, time(), self.terms.zone).astimezone(UTC)
+
+
+class Carried(NamedTuple):
+    """A limit's period, by rule and `earning.period_key`, and the instant at which it began; None is ever."""
+
+    rule_id: UUID
+    period: str
+    since: datetime | None
+
+
+class Past(NamedTuple):
+    """A purchase as it is kept: what it really earned, and the rows that explain it."""
+
+    contact_id: UUID
+    purchase: Purchase
+    points: int
+    explained: Sequence[Mapping[str, Any]]
+
+
+@dataclass(slots=True)
+class BacktestCost:
+    """What points cost, by the program's `cost_per_point`: decimals in `currency`."""
+
+    currency: str
+    issued: str
+    tried: str
+    difference: str
+
+
+@dataclass(slots=True)
+class BacktestRule:
+    """What a tried rule gave: on how many purchases, how many points.
+
+    `rule_id` is null for a rule that was sent and for a tier's own factor. `assumed` counts the purchases on which
+    nothing was known of the rule's condition.
+    """
+
+    rule_id: UUID | None
+    version: int | None
+    name: str
+    applied: int = 0
+    points: int = 0
+    assumed: int = 0
+
+
+@dataclass(slots=True)
+class BacktestMonth:
+    """A month of the program's calendar, such as 2026-11."""
+
+    month: str
+    purchases: int = 0
+    points_issued: int = 0
+    points_tried: int = 0
+
+
+@dataclass(slots=True)
+class BacktestMember:
+    """A member for whom the tried rules make a difference."""
+
+    contact_id: UUID
+    points_issued: int
+    points_tried: int
+    difference: int
+
+
+@dataclass(slots=True)
+class BacktestReport:
+    """What the tried rules would have given beside what was really issued for the same purchases.
+
+    `cost` is null where the program does not say what a point costs.
+    """
+
+    purchases: int
+    members: int
+    points_issued: int
+    points_tried: int
+    difference: int
+    members_more: int
+    members_less: int
+    members_same: int
+    cost: BacktestCost | None
+    rules: list[BacktestRule]
+    months: list[BacktestMonth]
+    largest_differences: list[BacktestMember]
+
+
+@dataclass(slots=True)
+class _Member:
+    """The member whose purchases are passing by, and what they have used of the rules' limits."""
+
+    contact_id: UUID
+    usage: dict[tuple[UUID, str], Used]
+    issued: int = 0
+    tried: int = 0
+
+
+class Replay:
+    """A trial under way. Purchases are added member by member, each member's in the order in which they happened.
+
+    `total` is how many there were when it began, `position` that of the last one: contact, occurred_at, recorded_at,
+    order_ref.
+    """
+
+    def __init__(self, trial: Trial, *, total: int) -> None:
+        self.trial = trial
+        self.total = total
+        self.done = 0
+        self.position: tuple[UUID, datetime, datetime, str] | None = None
+        self._member: _Member | None = None
+        self._members = self._more = self._less = 0
+        self._issued = self._tried = 0
+        self._largest: list[tuple[int, int, BacktestMember]] = []
+        self._months: dict[str, BacktestMonth] = {}
+        self._rules: dict[tuple[UUID | None, str], BacktestRule] = {
+            (rule.id, rule.name): BacktestRule(None, None, rule.name)
+            if trial.rules_sent
+            else BacktestRule(rule.id, rule.version, rule.name)
+            for rule in trial.rules
+            if rule.kind != "per_event"
+        }
+        self._limited = {rule.id: _pers(rule) for rule in trial.rules if rule.limits}
+        self._conditional = any(rule.condition is not None for rule in trial.rules)
+        self._ranked = any(factor != 1 for factor in trial.tier_factors.values())
+
+    def is_new(self, contact_id: UUID) -> bool:
+        """Whether nothing of this member has passed by yet."""
+        return self._member is None or self._member.contact_id != contact_id
+
+    def add(self, past: Past, *, used_before: Usage) -> None:
+        """Judge one purchase anew. `used_before` is looked at for a member who is new.
+
+        Raises CurrencyMismatch and UnknownDiscountLine.
+        """
+        if self._member is None or self._member.contact_id != past.contact_id:
+            self._close_member()
+            self._member = _Member(past.contact_id, dict(used_before))
+        member, trial = self._member, self.trial
+        earned = earning.evaluate(
+            past.purchase, rules=trial.rules, terms=trial.terms, member=self._as_it_was(past, member),
+            include_drafts=trial.include_drafts,
+        )  # fmt: skip
+        local_on = past.purchase.occurred_at.astimezone(trial.terms.zone).date()
+        self._count(earned, member, local_on)
+        member.issued += past.points
+        member.tried += earned.points
+        name = earning.period_key("month", local_on)
+        month = self._months.setdefault(name, BacktestMonth(name))
+        month.purchases += 1
+        month.points_issued += past.points
+        month.points_tried += earned.points
+        self.done += 1
+
+    def report(self) -> BacktestReport:
+        """The outcome of all purchases added; nothing can be added after it."""
+        self._close_member()
+        self._member = None
+        largest = sorted((one for _, _, one in self._largest), key=lambda one: (-abs(one.difference), one.contact_id))
+        return BacktestReport(
+            purchases=self.done,
+            members=self._members,
+            points_issued=self._issued,
+            points_tried=self._tried,
+            difference=self._tried - self._issued,
+            members_more=self._more,
+            members_less=self._less,
+            members_same=self._members - self._more - self._less,
+            cost=self._cost(),
+            rules=list(self._rules.values()),
+            months=[self._months[name] for name in sorted(self._months)],
+            largest_differences=largest,
+        )
+
+    def _as_it_was(self, past: Past, member: _Member) -> earning.Member:
+        name, factor = "", Decimal(1)
+        if self._ranked:
+            # The row of the tier's factor is the one that is no rule's.
+            name = next((row["name"] for row in past.explained if row["rule_id"] is None), "")
+            factor = self.trial.tier_factors.get(name, factor)
+        if factor == 1 and not self._limited and not self._conditional:
+            return earning.NOBODY
+        return earning.Member(
+            tier_name=name, tier_factor=factor, usage=member.usage, condition_holds=partial(self._held, past)
+        )
+
+    def _held(self, past: Past, rule: Rule) -> bool:
+        """Whether a rule's condition held: as the purchase's explanation says, if it knows, else as is assumed."""
+        for row in past.explained:
+            if row["rule_id"] == str(rule.id) and row["version"] == rule.version:
+                if row["reason"] in _HELD:
+                    return True
+                if row["reason"] == "condition_not_met":
+                    return False
+        self._rules[rule.id, rule.name].assumed += 1
+        return self.trial.conditions == "true"
+
+    def _count(self, earned: Earned, member: _Member, local_on: date) -> None:
+        for outcome in earned.rules:
+            if outcome.outcome != "applied":
+                continue
+            key = outcome.rule_id, outcome.name
+            tally = self._rules.get(key)
+            if tally is None:
+                tally = self._rules[key] = BacktestRule(None, None, outcome.name)
+            tally.applied += 1
+            tally.points += outcome.points
+            if outcome.counted and outcome.rule_id in self._limited:
+                for per in self._limited[outcome.rule_id]:
+                    place = outcome.rule_id, earning.period_key(per, local_on)
+                    points, times = member.usage.get(place, (0, 0))
+                    member.usage[place] = Used(points + outcome.points, times + 1)
+
+    def _close_member(self) -> None:
+        member = self._member
+        if member is None:
+            return
+        difference = member.tried - member.issued
+        self._members += 1
+        self._issued += member.issued
+        self._tried += member.tried
+        self._more += difference > 0
+        self._less += difference < 0
+        if difference:
+            named = BacktestMember(member.contact_id, member.issued, member.tried, difference)
+            entry = (abs(difference), -member.contact_id.int, named)
+            if len(self._largest) < LARGEST_MAX:
+                heapq.heappush(self._largest, entry)
+            else:
+                heapq.heappushpop(self._largest, entry)
+
+    def _cost(self) -> BacktestCost | None:
+        price = self.trial.cost_per_point
+        if price is None:
+            return None
+        return BacktestCost(
+            currency=self.trial.terms.currency,
+            issued=f"{self._issued * price:f}",
+            tried=f"{self._tried * price:f}",
+            difference=f"{(self._tried - self._issued) * price:f}",
+        )
+
+
+def _pers(rule: Rule) -> frozenset[Period]:
+    return frozenset(limit.per for limit in rule.limits)
+
+
+def _began_on(per: Period, day: date) -> date | None:
+    match per:
+        case "day":
+            return day
+        case "week":
+            return day - timedelta(days=day.weekday())
+        case "month":
+            return day.replace(day=1)
+        case "year":
+            return day.replace(month=1, day=1)
+        case "lifetime":
+            return None
