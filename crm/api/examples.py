@@ -49,13 +49,18 @@ _RULES: Final = [{
 }]  # fmt: skip
 _CARD: Final = {"kind": "card", "value": "6012 3456"}
 _NEW_RULE: Final = {"name": "A point for each 1,000", "kind": "per_amount", "points": 1, "per": "1000"}
-_NEW_PROGRAM: Final = {"name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta"}
-_DOUBLE: Final = {"name": "Twice for a round 50,000", "kind": "multiplier", "factor": "2", "min_spend": "50000"}
-_TRIED: Final[Mapping[str, Any]] = {
-    "rules": [_NEW_RULE, _DOUBLE], "include_drafts": False, "conditions": "false",
+_NEW_PROGRAM: Final = {
+    "name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta",
+    "expiry": {"kind": "after", "months": 12, "round_up_to": "month"},
 }  # fmt: skip
-_DAYS: Final = {"from": "2026-10-01", "to": "2026-10-31"}
 _NEW_TIER: Final = {"name": "Gold", "threshold": 1000, "benefits": {"earn_factor": "1.5"}}
+_POLICY: Final = {
+    "basis": "points", "window": "rolling_months", "months": 12, "downgrade": "one_level", "grace_days": 30,
+}  # fmt: skip
+
+_DOUBLE: Final = {"name": "Twice from 50,000", "kind": "multiplier", "factor": "2", "min_spend": "50000"}
+_QUESTION: Final = {"rules": [_NEW_RULE, _DOUBLE], "include_drafts": False, "conditions": "false"}
+_OCTOBER: Final = {"from": "2026-10-01", "to": "2026-10-31"}
 
 EXAMPLES: Final[Mapping[str, Any]] = {
     "NewKey": {"name": "Till 3", "scopes": ["contacts:read", "loyalty:award"]},
@@ -95,43 +100,27 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "NewProgram": _NEW_PROGRAM,
     "ProgramView": {
         "id": _PROGRAM, **_NEW_PROGRAM, "default": True, "rounding": "floor",
-        "earn_on": {"tax": False, "shipping": False}, "version": 1, "created_at": _NOW, "updated_at": _NOW,
+        "earn_on": {"tax": False, "shipping": False}, "activation": {"days": 0},
+        "expiry": {"kind": "after", "months": 12, "round_up_to": "month"}, "return_policy": "within_balance",
+        "spent_return_policy": "prorate", "return_grace_days": 0, "milestones": [], "enrolment": "automatic",
+        "version": 1, "created_at": _NOW, "updated_at": _NOW,
     },
     "NewEarningRule": _NEW_RULE,
     "EarningRulePatch": {"points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]}},
     "EarningRule": {
         "id": _RULE, "program_id": _PROGRAM, "version": 1, **_NEW_RULE, "status": "active", "factor": "1",
-        "filter": None, "window": None, "min_spend": None, "code": None, "max_points_per_purchase": None,
+        "event": None, "limits": [], "filter": None, "window": None, "min_spend": None, "code": None,
+        "max_points_per_purchase": None,
         "over_max": "trim", "stackable": True, "priority": 0, "applies_to": "amount", "created_at": _NOW,
         "updated_at": _NOW,
     },
     "NewTier": _NEW_TIER,
-    "TierView": {"id": _TIER, "program_id": _PROGRAM, **_NEW_TIER},
-    "TierPolicyBody": {"basis": "points", "window": "lifetime", "downgrade": "never"},
-    "TierPolicy": {"basis": "points", "window": "lifetime", "downgrade": "never"},
-    "NewBacktest": {**_DAYS, **_TRIED},
-    "Backtest": {
-        "id": _BACKTEST, "program_id": _PROGRAM, "status": "completed", "period": _DAYS, **_TRIED,
-        "progress": {"done": 1180, "total": 1180},
-        "report": {
-            "purchases": 1180, "members": 402, "points_issued": 53100, "points_tried": 61340, "difference": 8240,
-            "members_more": 97, "members_less": 0, "members_same": 305,
-            "cost": {"currency": "IDR", "issued": "531000", "tried": "613400", "difference": "82400"},
-            "rules": [
-                {"rule_id": None, "version": None, "name": _NEW_RULE["name"], "applied": 1180, "points": 53100,
-                 "assumed": 0},
-                {"rule_id": None, "version": None, "name": _DOUBLE["name"], "applied": 146, "points": 8240,
-                 "assumed": 0},
-            ],
-            "months": [
-                {"month": "2026-10", "purchases": 1180, "points_issued": 53100, "points_tried": 61340},
-            ],
-            "largest_differences": [
-                {"contact_id": _CONTACT, "points_issued": 310, "points_tried": 560, "difference": 250},
-            ],
-        },
-        "by": "key:Till 3", "created_at": _NOW, "finished_at": _NOW,
+    "TierView": {
+        "id": _TIER, "program_id": _PROGRAM, **_NEW_TIER,
+        "benefits": {"earn_factor": "1.5", "reward_ids": [], "text": None},
     },
+    "TierPolicyBody": _POLICY,
+    "TierPolicy": _POLICY,
     "NewAward": {"points": 50, "reason": "goodwill", "note": "The first cup was cold."},
     "NewAdjustment": {"points": -10, "reason": "wrong_award"},
     "Posted": {
@@ -162,6 +151,29 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "available_after": 85, "rules": _RULES, "by": "key:Till 3",
     },
     "Loyalty": {**_balance(85, earned=95), "tier": _tier(905)},
+    "NewBacktest": {**_OCTOBER, **_QUESTION},
+    "Backtest": {
+        "id": _BACKTEST, "program_id": _PROGRAM, "status": "completed", "period": _OCTOBER, **_QUESTION,
+        "progress": {"done": 1180, "total": 1180},
+        "report": {
+            "purchases": 1180, "members": 402, "points_issued": 53100, "points_tried": 61340, "difference": 8240,
+            "members_more": 97, "members_less": 0, "members_same": 305,
+            "cost": {"currency": "IDR", "issued": "531000", "tried": "613400", "difference": "82400"},
+            "rules": [
+                {"rule_id": None, "version": None, "name": _NEW_RULE["name"], "applied": 1180, "points": 53100,
+                 "assumed": 0},
+                {"rule_id": None, "version": None, "name": _DOUBLE["name"], "applied": 146, "points": 8240,
+                 "assumed": 0},
+            ],
+            "months": [
+                {"month": "2026-10", "purchases": 1180, "points_issued": 53100, "points_tried": 61340},
+            ],
+            "largest_differences": [
+                {"contact_id": _CONTACT, "points_issued": 310, "points_tried": 560, "difference": 250},
+            ],
+        },
+        "by": "key:Till 3", "created_at": _NOW, "finished_at": _NOW,
+    },
 }  # fmt: skip
 
 REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {

@@ -7,12 +7,13 @@ from uuid import UUID
 import msgspec
 from litestar import Response
 from litestar.params import FromPath, QueryParameter
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from crm.api import batches, paging
 from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
+from crm.api.parameters import DATE_TIME, moment
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, get, post
 from crm.api.schemas import Body, Code, ExternalId, Instant, JsonObject, Reference, Text, either
 from crm.contacts.addresses import LENGTH_MAX, InvalidIdentity
@@ -20,7 +21,7 @@ from crm.contacts.contacts import ContactNotFound
 from crm.contacts.identities import IdentityAmbiguous
 from crm.db import idempotency, writes
 from crm.db.session import Session
-from crm.errors import CrmError, FieldError, Invalid
+from crm.errors import CrmError, FieldError
 from crm.interactions import reports, timeline
 from crm.interactions.people import Sender
 from crm.interactions.timeline import (
@@ -37,8 +38,6 @@ from crm.interactions.timeline import (
 BATCH_MAX = 500
 DATA_BYTES_MAX = 64 * 1024
 _NAME = r"^[a-z][a-z0-9_.-]{0,62}$"
-_DATE_TIME = {"format": "date-time"}
-_INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 _TransactionNumber = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -200,10 +199,10 @@ _ChannelFilter = Annotated[
 _KindFilter = Annotated[str | None, QueryParameter(name="kind", pattern=_NAME, description="Only of this kind.")]
 _Since = Annotated[
     str | None,
-    QueryParameter(name="from", max_length=40, schema_extra=_DATE_TIME, description="What occurred then or later."),
+    QueryParameter(name="from", max_length=40, schema_extra=DATE_TIME, description="What occurred then or later."),
 ]
 _Until = Annotated[
-    str | None, QueryParameter(name="to", max_length=40, schema_extra=_DATE_TIME, description="What occurred before.")
+    str | None, QueryParameter(name="to", max_length=40, schema_extra=DATE_TIME, description="What occurred before.")
 ]
 
 
@@ -249,24 +248,10 @@ async def _page(
 ) -> Page[Interaction]:  # fmt: skip
     before = paging.decode(cursor, _Moment, UUID)
     found = await timeline.page(
-        session, contact_id=contact_id, channel=channel, kind=kind, since=_instant("from", since),
-        until=_instant("to", until), before=(before[0], before[1]) if before else None, limit=limit + 1,
+        session, contact_id=contact_id, channel=channel, kind=kind, since=moment("from", since),
+        until=moment("to", until), before=(before[0], before[1]) if before else None, limit=limit + 1,
     )  # fmt: skip
     return paging.page_of(found, limit=limit, key=lambda interaction: (interaction.occurred_at, interaction.id))
-
-
-def _instant(name: str, value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    if "T" in value:
-        value = value.replace(" ", "+")  # what is left of the + of an offset that was not percent-encoded
-    try:
-        return _INSTANT.validate_python(value)
-    except ValidationError as error:
-        message = error.errors()[0]["msg"]
-        raise Invalid(
-            "A parameter is not valid.", errors=[FieldError(f"query/{name}", "date_time", message)]
-        ) from error
 
 
 async def _answered(

@@ -11,6 +11,7 @@ from pydantic import Field
 from crm.api import batches, paging
 from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
+from crm.api.parameters import DATE_TIME, moment
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
 from crm.api.schemas import Body, Code, Instant, Line, Points, Reference, SignedPoints, Text
 from crm.contacts.contacts import ContactNotFound
@@ -29,6 +30,14 @@ from crm.loyalty.transactions import PointsTransaction, PointsTransactionDetail,
 PROGRAM = (ContactNotFound, ProgramNotFound, ProgramRequired)
 """What refuses a call about the points of a contact in a program."""
 ProgramId = Annotated[UUID | None, QueryParameter(name="program", description="Left out: the default program.")]
+
+AsOf = Annotated[
+    str | None,
+    QueryParameter(
+        name="as_of", max_length=40, schema_extra=DATE_TIME,
+        description="Another instant: of the past as it was, of the future as it comes if nothing happens.",
+    ),
+]  # fmt: skip
 
 
 class PlaceBody(Body):
@@ -105,13 +114,15 @@ class NewReversal(Body):
 
 @get("/contacts/{contact_id:uuid}/loyalty", scopes={"loyalty:read"}, problems=PROGRAM)
 async def get_loyalty(
-    session: Session, contact_id: FromPath[UUID], now: datetime, program: ProgramId = None
+    session: Session, contact_id: FromPath[UUID], now: datetime, program: ProgramId = None, as_of: AsOf = None
 ) -> Loyalty:
     """Read a contact's balance and tier.
 
     A contact who never earned answers zeros.
     """
-    return await balances.read(session, program_id=program, contact_id=contact_id, now=now)
+    return await balances.read(
+        session, program_id=program, contact_id=contact_id, now=now, as_of=moment("as_of", as_of)
+    )
 
 
 @post(

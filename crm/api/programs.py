@@ -22,10 +22,10 @@ from crm.api.etags import IfMatch, etag, version_of
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.requests import decode
 from crm.api.routes import delete, get, patch, post, put
-from crm.api.schemas import Amount, Body, Currency, Line, Patch, Points, PositiveAmount, Reference, TimeZone
+from crm.api.schemas import Amount, Body, Code, Currency, Line, Patch, Points, PositiveAmount, Reference, Text, TimeZone
 from crm.db import idempotency
 from crm.db.session import Session
-from crm.loyalty import programs, rules, tiers
+from crm.loyalty import programs, rules, terms, tiers
 from crm.loyalty.programs import ProgramNotFound, ProgramView
 from crm.loyalty.rules import EarningRule, EarningRuleNotFound
 from crm.loyalty.tiers import ThresholdTaken, TierNotFound, TierPolicy, TierView
@@ -34,6 +34,48 @@ from crm.loyalty.tiers import ThresholdTaken, TierNotFound, TierPolicy, TierView
 class EarnOnBody(Body):
     tax: bool = False
     shipping: bool = False
+
+
+class ActivationBody(Body):
+    """When earned points become available: some days later, or at an event of the order such as its delivery."""
+
+    days: Annotated[int, Field(ge=0, le=3650)] = 0
+    event: Code | None = None
+    cancel_after_days: Annotated[int, Field(ge=0, le=3650)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "ActivationBody":
+        if self.event is not None and self.days:
+            raise PydanticCustomError("activation", "send either days or event")
+        if self.event is None and self.cancel_after_days is not None:
+            raise PydanticCustomError("activation", "cancel_after_days goes with an event")
+        return self
+
+
+class ExpiryBody(Body):
+    """How long points last: `after` so long from their activation, or `sliding` from the member's last activity."""
+
+    kind: Literal["never", "after", "sliding"]
+    months: Annotated[int, Field(ge=1, le=1200)] | None = None
+    days: Annotated[int, Field(ge=0, le=36_500)] | None = None
+    round_up_to: Literal["month", "quarter", "year"] | None = None
+    activities: Annotated[list[Code], Field(max_length=50)] | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ExpiryBody":
+        given = {name for name in ("months", "days", "round_up_to", "activities") if getattr(self, name) is not None}
+        if self.kind == "never" and given:
+            raise PydanticCustomError("expiry", "what never expires has no further terms")
+        if self.kind == "after" and ("activities" in given or len(given & {"months", "days"}) != 1):
+            raise PydanticCustomError("expiry", "send either months or days with the kind 'after', and no activities")
+        if self.kind == "sliding" and (given != {"months", "activities"} or not self.activities):
+            raise PydanticCustomError("expiry", "the kind 'sliding' takes months and activities")
+        return self
+
+
+ReturnPolicy = Literal["only_pending", "within_balance", "unlimited"]
+SpentReturnPolicy = Literal["prorate", "full_refund_only", "none"]
+Milestones = Annotated[list[Points], Field(max_length=50)]
 
 
 class NewProgram(Body):
@@ -45,18 +87,46 @@ class NewProgram(Body):
     default: bool | None = None
     rounding: Literal["floor", "nearest", "ceil"] = "floor"
     earn_on: EarnOnBody = EarnOnBody()
+    activation: ActivationBody = ActivationBody()
+    expiry: ExpiryBody = ExpiryBody(kind="never")
+    return_policy: ReturnPolicy = "within_balance"
+    spent_return_policy: SpentReturnPolicy = "prorate"
+    return_grace_days: Annotated[int, Field(ge=0, le=3650)] = 0
+    milestones: Milestones = Field(default=[])
+    enrolment: Literal["automatic", "explicit"] = "automatic"
 
 
 class ProgramPatch(Patch):
-    """What can change; the currency can't: points were earned in it."""
+    """What can change; the currency can't: points were earned in it.
+
+    Turning expiry on starts the clock for points already held; another length leaves them as they are, unless
+    `expiry_applies_to` says `all`.
+    """
 
     name: Line | None = None
     time_zone: TimeZone | None = None
     default: Literal[True] | None = None
     rounding: Literal["floor", "nearest", "ceil"] | None = None
     earn_on: EarnOnBody | None = None
+    activation: ActivationBody | None = None
+    expiry: ExpiryBody | None = None
+    expiry_applies_to: Literal["new", "all"] = "new"
+    return_policy: ReturnPolicy | None = None
+    spent_return_policy: SpentReturnPolicy | None = None
+    return_grace_days: Annotated[int, Field(ge=0, le=3650)] | None = None
+    milestones: Milestones | None = None
+    enrolment: Literal["automatic", "explicit"] | None = None
 
-    not_nullable = frozenset({"name", "time_zone", "default", "rounding", "earn_on"})
+    not_nullable = frozenset({
+        "name", "time_zone", "default", "rounding", "earn_on", "activation", "expiry", "return_policy",
+        "spent_return_policy", "return_grace_days", "milestones", "enrolment",
+    })  # fmt: skip
+
+
+_SETTINGS = (
+    "rounding", "earn_on", "activation", "expiry", "return_policy", "spent_return_policy", "return_grace_days",
+    "milestones", "enrolment",
+)  # fmt: skip
 
 
 _FACTOR = r"^([0-9]{1,3}(\.[0-9]{1,6})?|1000(\.0{1,6})?)$"
@@ -94,24 +164,49 @@ class WindowBody(Body):
         return self
 
 
+class LimitBody(Body):
+    """How much one member may have in one period of the program's calendar."""
+
+    points: Points | None = None
+    times: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    per: Literal["day", "week", "month", "year", "lifetime"]
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> "LimitBody":
+        if (self.points is None) == (self.times is None):
+            raise PydanticCustomError("limit", "send either points or times")
+        return self
+
+
 class NewEarningRule(Body):
-    """How purchases earn: `points` for each `per` of money, unit or visit, or a `factor` on what other rules give."""
+    """How purchases and events earn.
+
+    `points` for each `per` of money, unit, visit or event, or a `factor` on what other rules give.
+    """
 
     name: Line
-    kind: Literal["per_amount", "per_unit", "per_visit", "multiplier"]
+    kind: Literal["per_amount", "per_unit", "per_visit", "per_event", "multiplier"]
     points: Annotated[int, Field(ge=0, le=1_000_000_000)] = 1
     per: Amount = Decimal(1)
     factor: Factor = "1"
+    event: Code | None = None
     filter: FilterBody | None = None
     window: WindowBody | None = None
     min_spend: PositiveAmount | None = None
     code: Reference | None = None
+    limits: list[LimitBody] = Field(default=[], max_length=10)
     max_points_per_purchase: Points | None = None
     over_max: Literal["trim", "reject"] = "trim"
     stackable: bool = True
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     applies_to: Literal["amount", "all"] = "amount"
     status: Literal["active", "draft", "disabled"] = "active"
+
+    @model_validator(mode="after")
+    def _event_of_its_kind(self) -> "NewEarningRule":
+        if (self.kind == "per_event") != (self.event is not None):
+            raise PydanticCustomError("event", "a rule of the kind per_event names its event, and no other does")
+        return self
 
 
 _HINTS = get_type_hints(NewEarningRule, include_extras=True)
@@ -130,7 +225,11 @@ EarningRulePatch = create_model(
 
 
 class BenefitsBody(Body):
+    """What a tier gives: a factor on what is earned, rewards on entry and renewal, and what else is said of it."""
+
     earn_factor: Factor = "1"
+    reward_ids: list[UUID] = Field(default=[], max_length=20)
+    text: Text | None = None
 
 
 class NewTier(Body):
@@ -142,11 +241,19 @@ class NewTier(Body):
 
 
 class TierPolicyBody(Body):
-    """What counts towards the tiers. Spending points never lowers a tier."""
+    """What counts towards the tiers, for how long, and how they are lost. Spending points never lowers a tier."""
 
     basis: Literal["points", "spend", "visits"]
-    window: Literal["lifetime"] = "lifetime"
-    downgrade: Literal["never"] = "never"
+    window: Literal["lifetime", "calendar_year", "rolling_months"] = "lifetime"
+    months: Annotated[int, Field(ge=1, le=120)] | None = None
+    downgrade: Literal["never", "one_level", "reassess"] = "never"
+    grace_days: Annotated[int, Field(ge=0, le=365)] = 0
+
+    @model_validator(mode="after")
+    def _months_of_their_window(self) -> "TierPolicyBody":
+        if (self.window == "rolling_months") != (self.months is not None):
+            raise PydanticCustomError("months", "the window rolling_months takes months, and no other does")
+        return self
 
 
 @post("/programs", scopes={"programs:write"}, headers=("ETag",))
@@ -164,7 +271,7 @@ async def create_program(
         currency=data.currency,
         time_zone=data.time_zone,
         default=data.default,
-        settings={"rounding": data.rounding, "earn_on": data.earn_on.model_dump()},
+        settings=data.model_dump(mode="json", include=set(_SETTINGS), exclude_none=True),
         now=now,
     )
     await idempotency.keep(session, request=once, contact_id=None, result=program, now=now)
@@ -191,13 +298,14 @@ async def change_program(
     session: Session, program_id: FromPath[UUID], data: ProgramPatch, now: datetime, if_match: IfMatch = None
 ) -> Response[ProgramView]:
     """Change a program, from now on: what was earned stays as it was."""
-    given = data.model_dump(exclude_unset=True)
+    given = data.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     changes: dict[str, Any] = {name: given[name] for name in ("name", "time_zone") if name in given}
     changes["is_default"] = given.get("default")
-    changes["settings"] = {name: given[name] for name in ("rounding", "earn_on") if name in given}
-    program = await programs.change(
-        session, program_id=program_id, version=version_of(if_match), changes=changes, now=now
-    )
+    changes["settings"] = {name: given[name] for name in _SETTINGS if name in given}
+    program = await terms.change(
+        session, program_id=program_id, version=version_of(if_match), changes=changes,
+        applies_to_all=data.expiry_applies_to == "all", now=now,
+    )  # fmt: skip
     return Response(program, headers=etag(program.version))
 
 
@@ -269,7 +377,7 @@ async def create_tier(
         program_id=program_id,
         name=data.name,
         threshold=data.threshold,
-        benefits=data.benefits.model_dump(),
+        benefits=data.benefits.model_dump(mode="json", exclude_none=True),
         now=now,
     )
     await idempotency.keep(session, request=once, contact_id=None, result=tier, now=now)
@@ -300,7 +408,7 @@ async def set_tier_policy(
 ) -> TierPolicy:
     """Decide what counts towards a program's tiers."""
     return await programs.set_tier_policy(
-        session, program_id=program_id, policy=TierPolicy(data.basis, data.window, data.downgrade), now=now
+        session, program_id=program_id, policy=TierPolicy(**data.model_dump()), now=now
     )
 
 

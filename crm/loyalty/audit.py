@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from crm.db.session import Session
-from crm.loyalty.books import BUCKETS
+from crm.loyalty.movements import BUCKETS
 
 FINDINGS_MAX: Final = 1_000
 """How many findings of each check are looked for; whoever has more has enough to go on."""

@@ -24,8 +24,10 @@ from crm.db.tables import Instant, metadata
 from crm.errors import Conflict, NotFound
 from crm.loyalty import programs
 from crm.loyalty.basket import Purchase
-from crm.loyalty.earning import Rule, Used
-from crm.loyalty.replay import Assumption, BacktestReport, Past, Replay, Trial, Usage
+from crm.loyalty.earning import Rule
+from crm.loyalty.ladders import Counted, Pin
+from crm.loyalty.limits import Used
+from crm.loyalty.replay import Assumption, BacktestReport, Before, Past, Replay, Trial
 
 backtests = Table(
     "backtests",
@@ -72,16 +74,23 @@ _NEXT: Final = """
      ORDER BY contact_id, occurred_at, recorded_at, order_ref LIMIT $8)
     ORDER BY contact_id, occurred_at, recorded_at, order_ref LIMIT $8
 """
-# A rule that applied and gave nothing at all has used nothing up.
+# What applies by an amount of nothing gives nothing, and so uses nothing up.
 _USED: Final = """
     SELECT p.contact_id, l.number, sum((r.row->>'points')::bigint)::bigint AS points, count(*) AS times
-    FROM unnest($3::text[], $4::timestamptz[]) WITH ORDINALITY AS l (rule_id, since, number)
-    JOIN purchases p ON p.contact_id = ANY ($1) AND p.program_id = $2 AND p.occurred_at < $5
+    FROM unnest($3::text[], $4::boolean[], $5::timestamptz[]) WITH ORDINALITY AS l (rule_id, by_amount, since, number)
+    JOIN purchases p ON p.contact_id = ANY ($1) AND p.program_id = $2 AND p.occurred_at < $6
         AND p.occurred_at >= coalesce(l.since, '-infinity')
     CROSS JOIN LATERAL jsonb_array_elements(p.rules) AS r (row)
     WHERE r.row->>'rule_id' = l.rule_id AND r.row->>'outcome' = 'applied'
-        AND ((r.row->>'points_requested')::bigint <> 0 OR (r.row->>'basis')::numeric <> 0)
+        AND (NOT l.by_amount OR (r.row->>'basis')::numeric <> 0)
     GROUP BY p.contact_id, l.number
+"""
+_COUNTED: Final = """
+    SELECT a.contact_id, a.pin, (
+        SELECT jsonb_agg(jsonb_build_array(d.local_on, d.points)) FROM qualifying_days d
+        WHERE d.contact_id = a.contact_id AND d.program_id = a.program_id AND d.local_on <= $3
+    ) AS days
+    FROM loyalty_accounts a WHERE a.contact_id = ANY ($1) AND a.program_id = $2
 """
 
 
@@ -230,11 +239,11 @@ async def advance(session: Session, *, replay: Replay) -> bool:
     rows = await session.fetch(
         _NEXT, trial.program_id, trial.since, trial.until, contact_id, occurred_at, recorded_at, order_ref, BATCH
     )
-    before = await _used_before(session, trial, {row["contact_id"] for row in rows if replay.is_new(row["contact_id"])})
+    before = await _before(session, trial, {row["contact_id"] for row in rows if replay.is_new(row["contact_id"])})
     for row in rows:
         purchase = msgspec.convert(row["content"], Purchase)
         past = Past(row["contact_id"], purchase, row["points"], row["rules"])
-        replay.add(past, used_before=before.get(past.contact_id, {}))
+        replay.add(past, before=before[past.contact_id])
         replay.position = row["contact_id"], row["occurred_at"], row["recorded_at"], row["order_ref"]
     return len(rows) == BATCH
 
@@ -295,26 +304,30 @@ async def _replay(session: Session, program_id: UUID, question: Question, rules:
         include_drafts=question.include_drafts,
         conditions=question.conditions,
         terms=program.terms,
-        tier_factors={tier.name: tier.earn_factor for tier in program.tiers},
+        ladder=program.ladder,
+        activation=program.activation,
         cost_per_point=None if price is None else Decimal(price),
     )
     return Replay(trial, total=await session.fetchval(_COUNT, program_id, trial.since, trial.until))
 
 
-async def _used_before(session: Session, trial: Trial, contact_ids: set[UUID]) -> Mapping[UUID, Usage]:
-    """What members had had of the limits that run since before the period, as their purchases explain."""
-    carried = trial.carried()
-    if not carried or not contact_ids:
-        return {}
-    rows = await session.fetch(
-        _USED, sorted(contact_ids), trial.program_id, [str(limit.rule_id) for limit in carried],
-        [limit.since for limit in carried], trial.since,
-    )  # fmt: skip
-    usage: dict[UUID, dict[tuple[UUID, str], Used]] = defaultdict(dict)
-    for row in rows:
-        limit = carried[row["number"] - 1]
-        usage[row["contact_id"]][limit.rule_id, limit.period] = Used(row["points"], row["times"])
-    return usage
+async def _before(session: Session, trial: Trial, contact_ids: set[UUID]) -> defaultdict[UUID, Before]:
+    """What members bring along: what they had had of limits that run since before the period, what counts for tiers."""
+    before: defaultdict[UUID, Before] = defaultdict(Before)
+    people = sorted(contact_ids)
+    if people and (carried := trial.carried()):
+        for row in await session.fetch(
+            _USED, people, trial.program_id, [str(limit.rule.id) for limit in carried],
+            [limit.rule.kind == "per_amount" for limit in carried], [limit.since for limit in carried], trial.since,
+        ):  # fmt: skip
+            limit = carried[row["number"] - 1]
+            before[row["contact_id"]].usage[limit.rule.id, limit.period] = Used(row["points"], row["times"])
+    if people and trial.climbs:
+        for row in await session.fetch(_COUNTED, people, trial.program_id, trial.last_on):
+            member = before[row["contact_id"]]
+            member.days = {date.fromisoformat(day): Counted(points) for day, points in row["days"] or ()}
+            member.pin = None if row["pin"] is None else msgspec.convert(row["pin"], Pin)
+    return before
 
 
 def _view(row: Record | None) -> Backtest:

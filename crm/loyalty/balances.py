@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import ROUND_CEILING, Decimal
 from uuid import UUID
 
 from crm.db.session import Session
-from crm.loyalty import journal, programs
+from crm.loyalty import history, journal
 from crm.loyalty.books import Book
-from crm.loyalty.programs import Program
-from crm.loyalty.tiers import Basis, Tier, standing
+from crm.loyalty.expiry import local_day
+from crm.loyalty.ladders import Basis, Standing
 
 EXPIRING_MAX = 24
 
@@ -53,13 +52,15 @@ class NextTier:
 
 @dataclass(slots=True)
 class ToStay:
+    """What must still count by an instant for the tier to be kept; 0 where enough has."""
+
     missing: int
     by: datetime
 
 
 @dataclass(slots=True)
 class TierProgress:
-    """Where a member stands. With tiers that last for life, `until` and `to_stay` are null."""
+    """Where a member stands. A tier that nothing ends has no `until` and nothing `to_stay`."""
 
     current: TierName | None
     since: datetime | None
@@ -85,18 +86,24 @@ class Posted:
     tier: TierProgress
 
 
-async def read(session: Session, *, program_id: UUID | None, contact_id: UUID, now: datetime) -> Loyalty:
-    """The balance at `now`, what time has done since the last post included. Zeros for a contact without an account.
+async def read(
+    session: Session, *, program_id: UUID | None, contact_id: UUID, now: datetime, as_of: datetime | None = None
+) -> Loyalty:
+    """The balance at `now`, what time has done since the last post included; zeros for a contact without an account.
 
+    With `as_of` that of another instant: of the past by what is known today to have happened by then, of the future as
+    it comes if nothing happens.
     Raises ContactNotFound, ProgramNotFound, ProgramRequired.
     """
-    found = await journal.read(session, program_id=program_id, contact_id=contact_id, now=now)
-    program = await programs.load(session, program_id=found.program_id, version=found.program_version)
-    found.book.settle()
-    seen = balance(found.book)
+    if as_of is not None and as_of < now:
+        book = await history.read(session, program_id=program_id, contact_id=contact_id, as_of=as_of, now=now)
+    else:
+        found = await journal.read(session, program_id=program_id, contact_id=contact_id, now=as_of or now)
+        book = found.book
+    seen = balance(book)
     return Loyalty(
         seen.program_id, seen.available, seen.pending, seen.held, seen.lifetime_earned, seen.lifetime_redeemed,
-        seen.expiring, seen.expiring_later, tier(found.book, program),
+        seen.expiring, seen.expiring_later, tier(book),
     )  # fmt: skip
 
 
@@ -110,21 +117,26 @@ def balance(book: Book) -> Balance:
     )  # fmt: skip
 
 
-def tier(book: Book, program: Program) -> TierProgress:
+def tier(book: Book) -> TierProgress:
     """Where the member of a settled book stands."""
-    qualifying = book.progress(program.tier_basis)
-    current = standing(program.tiers, qualifying)
-    following = next((one for one in program.tiers if one.threshold > qualifying), None)
+    found = book.standing()
+    current, following = found.current, found.following
     return TierProgress(
         current=None if current is None else TierName(current.id, current.name),
-        since=book.tier_since if current is not None and current.id == book.tier_id else None,
-        until=None,
-        next=None
-        if following is None
-        else NextTier(following.name, _missing(following, qualifying), program.tier_basis),
-        to_stay=None,
-    )
+        since=None if current is None else _since(book, found),
+        until=found.until,
+        next=None if following is None else NextTier(following.name, found.missing, book.ladder.basis),
+        to_stay=(
+            None if found.missing_to_stay is None or found.until is None
+            else ToStay(found.missing_to_stay, found.until)
+        ),
+    )  # fmt: skip
 
 
-def _missing(following: Tier, qualifying: Decimal | int) -> int:
-    return int((Decimal(following.threshold) - qualifying).to_integral_value(ROUND_CEILING))
+def _since(book: Book, found: Standing) -> datetime | None:
+    """The moment at which the tier was won, where it has been written down; else the beginning of its day."""
+    known = book.tier_since if found.current is not None and found.current.id == book.tier_id else None
+    if known is None or found.since is None:
+        return found.since or known
+    zone = book.ladder.zone
+    return known if local_day(known, zone) == local_day(found.since, zone) else found.since

@@ -4,30 +4,24 @@ Pure: no clock, no database. `journal` fills a `Book` from the locked rows and w
 Every change is a movement of points of one lot from one bucket to another, so the books balance by construction.
 """
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from heapq import heapify, heappop, heappush
-from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from crm.db.ids import uuid7
 from crm.errors import Conflict, Invalid
-from crm.loyalty.tiers import Basis, Tier, standing
+from crm.loyalty.expiry import Expiry, local_day
+from crm.loyalty.ladders import NOTHING_COUNTED, Counted, Ladder, Pin, Standing, Tier
+from crm.loyalty.limits import Used
+from crm.loyalty.lots import Hold, HoldChange, Lot, LotChange, Phase, due_of
+from crm.loyalty.movements import Movement, Transaction, chain
 
-BUCKETS: Final = ("issued", "pending", "available", "held", "redeemed", "expired", "revoked", "transferred")
-KINDS: Final = (
-    "earn", "redeem", "hold", "capture", "release", "adjust", "expire", "activate", "transfer", "reverse",
-)  # fmt: skip
 POINTS_MAX: Final = 2**53 - 1
 """The largest balance and the largest post: what a JSON reader with doubles still reads exactly."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_NUMBERS = Struct(">qqqqqqq").pack
 
 
 class InsufficientPoints(Conflict):
@@ -40,76 +34,19 @@ class PointsOutOfRange(Invalid):
     title = "The balance would leave the range that every client can read"
 
 
-@dataclass(slots=True)
-class Lot:
-    """Points earned together. `remaining` is pending until the lot is active, then available."""
+class Taken(NamedTuple):
+    """What a refund took back: `debited`, and how many of these had never counted towards the tiers."""
 
-    id: UUID
-    amount: int
-    remaining: int
-    held: int
-    active: bool
-    qualifying: bool
-    earned_at: datetime
-    activates_at: datetime | None
-    expires_at: datetime | None
-    order_ref: str | None
-    kind: str = "regular"
-
-    @property
-    def due_at(self) -> datetime | None:
-        """When time alone changes this lot next."""
-        if self.remaining <= 0:
-            return None
-        if self.active or self.activates_at is None:
-            return self.expires_at
-        return self.activates_at if self.expires_at is None else min(self.activates_at, self.expires_at)
-
-
-@dataclass(slots=True)
-class Movement:
-    """One row of the ledger; the balances are the account's after it."""
-
-    seq: int
-    transaction_id: UUID
-    lot_id: UUID
-    from_bucket: str
-    to_bucket: str
-    points: int
-    available_after: int
-    pending_after: int
-    held_after: int
-    occurred_at: datetime
-    digest: bytes
-
-
-@dataclass(slots=True)
-class Transaction:
-    """One business fact. `points` is signed as the member sees it; its movements are `first_seq` to `seq`."""
-
-    id: UUID
-    kind: str
-    cause: str
-    points: int
-    occurred_at: datetime
-    by: str
-    reason: str | None = None
-    note: str | None = None
-    order_ref: str | None = None
-    reverses: UUID | None = None
-    rules: Sequence[Any] | None = None
-    place: dict[str, str] = field(default_factory=dict)
-    first_seq: int = 0
-    seq: int = 0
-    available_after: int = 0
+    debited: int
+    uncounted: int
 
 
 @dataclass(frozen=True, slots=True)
 class TierChange:
-    """From one tier to another, by name; None is below the lowest."""
+    """From one tier to another; None is below the lowest."""
 
-    before: str | None
-    after: str | None
+    before: Tier | None
+    after: Tier | None
     occurred_at: datetime
 
 
@@ -132,6 +69,11 @@ class Book:
     qualifying_visits: int = 0
     tier_id: UUID | None = None
     tier_since: datetime | None = None
+    tier_until: datetime | None = None
+    pin: Pin | None = None
+    status: str = "active"
+    ladder: Ladder = field(default_factory=Ladder)
+    milestones: Sequence[int] = ()
     seq: int = 0
     digest: bytes = b""
     next_due_at: datetime | None = None
@@ -139,13 +81,38 @@ class Book:
     lots: dict[UUID, Lot] = field(default_factory=dict)
     unseen_due_at: datetime | None = None
     """The soonest due instant among the open lots that are not in `lots`; never past, or they would be there."""
+    holds: dict[UUID, Hold] = field(default_factory=dict)
+    """Those that are due; the others are not known here."""
+    days: dict[date, Counted] = field(default_factory=dict)
+    """What counted towards the tiers on each local day, where the ladder needs to know."""
+    usages: dict[tuple[UUID, str], Used] = field(default_factory=dict)
+    """What the member has had from rules, by rule and period."""
     new_lot_ids: set[UUID] = field(default_factory=set)
     changed_lot_ids: set[UUID] = field(default_factory=set)
     transactions: list[Transaction] = field(default_factory=list)
     movements: list[Movement] = field(default_factory=list)
-    counted: bool = False
-    """Whether the qualifying counters changed, with or without a movement."""
+    counted: dict[date, Counted] = field(default_factory=dict)
+    """What this post adds to `days`, with or without a movement."""
+    used: dict[tuple[UUID, str], Used] = field(default_factory=dict)
+    """What this post adds to `usages`."""
+    lot_changes: list[LotChange] = field(default_factory=list)
+    hold_changes: list[HoldChange] = field(default_factory=list)
     tier_changes: list[TierChange] = field(default_factory=list)
+    milestones_reached: list[int] = field(default_factory=list)
+    touched: bool = False
+    """Whether the account changed in another way than by what stands above."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether time has done something that nobody has written down."""
+        return self.next_due_at is not None and self.next_due_at <= self.now
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to write down."""
+        return bool(
+            self.movements or self.counted or self.lot_changes or self.hold_changes or self.tier_changes or self.touched
+        )
 
     # ------------------------------------------------------------------ business facts
 
@@ -155,33 +122,51 @@ class Book:
         self.transactions.append(transaction)
         return transaction
 
-    def qualify(self, *, points: int = 0, spend: Decimal = Decimal(0), visits: int = 0) -> None:
-        """Count towards the tiers."""
+    def qualify(self, at: datetime, *, points: int = 0, spend: Decimal = Decimal(0), visits: int = 0) -> None:
+        """Count towards the tiers, on the local day of `at`."""
         self.qualifying_points += points
         self.qualifying_spend += spend
         self.qualifying_visits += visits
-        self.counted = True
+        day, more = local_day(at, self.ladder.zone), Counted(points, spend, visits)
+        self.counted[day] = self.counted.get(day, NOTHING_COUNTED) + more
+        self.days[day] = self.days.get(day, NOTHING_COUNTED) + more
 
-    def stand(self, tiers: Sequence[Tier], basis: Basis) -> None:
-        """Note a tier that the post reached or lost, as of its newest fact."""
-        current = standing(tiers, self.progress(basis))
-        current_id = current.id if current else None
-        if current_id == self.tier_id:
-            return
-        before = next((tier.name for tier in tiers if tier.id == self.tier_id), None)
+    def use(self, rule_id: UUID, period: str, *, points: int, times: int) -> None:
+        """Note what a rule gave, or took back, within a period."""
+        for usages in (self.used, self.usages):
+            before = usages.get((rule_id, period), Used(0, 0))
+            usages[rule_id, period] = Used(before.points + points, before.times + times)
+
+    def standing(self, at: datetime | None = None) -> Standing:
+        """Where the member stands, or stood, by what is known now."""
+        total = Counted(self.qualifying_points, self.qualifying_spend, self.qualifying_visits)
+        return self.ladder.standing(total=total, days=self.days, at=at or self.now, pin=self.pin)
+
+    def stand(self) -> Standing:
+        """Note a tier that the post, or time, has won or lost."""
+        found = self.standing()
+        current_id = found.current.id if found.current else None
+        self.tier_until = found.until
+        if current_id != self.tier_id:
+            since = self._changed_at(found)
+            self.tier_changes.append(TierChange(self.ladder.tier(self.tier_id), found.current, since))
+            self.tier_id, self.tier_since = current_id, since if found.current else None
+        if found.until is not None and (self.next_due_at is None or found.until < self.next_due_at):
+            self.next_due_at = found.until
+        return found
+
+    def _changed_at(self, standing: Standing) -> datetime:
+        """The moment within the day on which the standing began: that of the newest fact, if it lies there."""
         occurred_at = self.transactions[-1].occurred_at if self.transactions else self.now
-        self.tier_changes.append(TierChange(before, current.name if current else None, occurred_at))
-        self.tier_id, self.tier_since = current_id, occurred_at if current else None
+        if standing.since is None or standing.pinned:
+            return standing.since or occurred_at
+        zone = self.ladder.zone
+        return occurred_at if local_day(occurred_at, zone) == local_day(standing.since, zone) else standing.since
 
-    def progress(self, basis: Basis) -> Decimal | int:
-        """What counts towards tiers on that basis."""
-        match basis:
-            case "points":
-                return self.qualifying_points
-            case "spend":
-                return self.qualifying_spend
-            case "visits":
-                return self.qualifying_visits
+    def earn(self, points: int) -> None:
+        """Count what was earned over the whole life of the account, and the milestones that it passes."""
+        before, self.lifetime_earned = self.lifetime_earned, self.lifetime_earned + points
+        self.milestones_reached += [each for each in self.milestones if before < each <= self.lifetime_earned]
 
     def ensure_room(self, points: int) -> None:
         """Raises PointsOutOfRange before anything is planned, so that a batch can leave the post out."""
@@ -193,31 +178,73 @@ class Book:
         self,
         points: int,
         *,
+        waits: bool = False,
         activates_at: datetime | None = None,
+        cancels_at: datetime | None = None,
         expires_at: datetime | None = None,
+        fixed: bool = False,
         qualifying: bool = True,
+        earned_at: datetime | None = None,
+        source: str = "issued",
     ) -> Lot:
-        """Issue points as a new lot of the current transaction; once available they fill a deficit first.
+        """Put points into a new lot of the current transaction; once available they fill a deficit first.
 
-        A lot that is already dead at `now` is accepted, and the next `settle` writes it off: it is never spendable and
-        fills no deficit.
+        With `waits` they are pending until an event, no longer than to `cancels_at`. A lot that is already dead at
+        `now` is accepted, and the next `settle` writes it off: it is never spendable and fills no deficit.
         """
         transaction = self.transactions[-1]
-        active = activates_at is None or activates_at <= self.now
+        starts_at = earned_at or transaction.occurred_at
+        active = not waits and (activates_at is None or activates_at <= transaction.occurred_at)
         lot = Lot(
-            uuid7(), points, 0, 0, active, qualifying, transaction.occurred_at,
-            activates_at, expires_at, transaction.order_ref,
+            uuid7(), points, 0, 0, active, qualifying, starts_at, activates_at, cancels_at if waits else None,
+            expires_at, fixed, transaction.order_ref if source == "issued" else None,
         )  # fmt: skip
         self.lots[lot.id] = lot
         self.new_lot_ids.add(lot.id)
-        self._move(lot, "issued", "available" if active else "pending", points)
+        self._move(lot, source, "available" if active else "pending", points)
         if active:
             if qualifying:
-                self.qualify(points=points)
+                self.qualify(starts_at, points=points)
             if expires_at is None or expires_at > self.now:
                 self._became_available(lot, points)
         self._note_due(lot)
         return lot
+
+    def activate(self, lots: Iterable[Lot], at: datetime, expiry: Expiry) -> int:
+        """Let waiting lots begin now that their event has happened, in the current transaction; how many points.
+
+        What has been cancelled meanwhile stays so.
+        """
+        points = 0
+        for lot in lots:
+            if lot.active or lot.remaining <= 0:
+                continue
+            points += lot.remaining
+            self._activate(lot, at)
+            lot.activates_at = at
+            if not lot.fixed:
+                self.move_end(lot, expiry.ends_at(at, self.ladder.zone), reason="activated", at=at, by="system")
+        return points
+
+    def slide(self, at: datetime, expiry: Expiry) -> None:
+        """Move the end of every known open lot: the member was active at `at`."""
+        ends_at = expiry.ends_at(at, self.ladder.zone)
+        for lot in list(self.lots.values()):
+            later = ends_at is not None and (lot.expires_at is None or lot.expires_at < ends_at)
+            if lot.kind == "regular" and lot.remaining + lot.held > 0 and not lot.fixed and later:
+                self.move_end(lot, ends_at, reason="activity", at=at, by="system")
+
+    def move_end(self, lot: Lot, ends_at: datetime | None, *, reason: str, at: datetime, by: str) -> None:
+        """Give a lot another end, as a fact of its own."""
+        if lot.expires_at == ends_at:
+            return
+        if lot.id not in self.new_lot_ids:
+            self.lot_changes.append(LotChange(lot.id, lot.expires_at, ends_at, reason, at, by))
+        self._expect(lot.expires_at, -lot.remaining)
+        self._expect(ends_at, lot.remaining)
+        lot.expires_at = ends_at
+        self.changed_lot_ids.add(lot.id)
+        self._note_due(lot)
 
     def spend(self, points: int, to_bucket: str, *, except_order: str | None = None) -> None:
         """Take available points, soonest expiry first, never-expiring last, then the oldest.
@@ -252,40 +279,115 @@ class Book:
         if points > covered:
             self._move(self._deficit_lot(), "available", to_bucket, points - covered)
 
-    def give_back(self, lot: Lot, points: int, from_bucket: str) -> bool:
-        """Return spent points to their own lot; False where the lot has expired meanwhile, and they with it."""
+    def give_back(self, lot: Lot, points: int, from_bucket: str, *, at: datetime | None = None) -> bool:
+        """Return spent or held points to their own lot; False where it has expired by `at`, and they with it."""
         lot = self.lots.setdefault(lot.id, lot)
-        alive = lot.expires_at is None or lot.expires_at > self.now
+        alive = lot.expires_at is None or lot.expires_at > (at or self.now)
         self._move(lot, from_bucket, "available" if alive else "expired", points)
         if alive:
             self._became_available(lot, points)
             self._note_due(lot)
         return alive
 
-    def settle(self) -> None:
-        """Write down what time alone has done up to `now`: activations and expiries, each at its own instant."""
-        if self.next_due_at is None or self.next_due_at > self.now:
+    def capture(self, hold: Hold, points: int) -> None:
+        """Spend so many of the points that a hold set aside, in the order in which it took them."""
+        for part, lot in self._parts(hold, points):
+            self._move(lot, "held", "redeemed", part)
+
+    def release(self, hold: Hold, *, captured: int = 0, at: datetime, by: str, cause: str) -> None:
+        """Return what a hold still has to its lots, as a transaction of its own."""
+        held = sum(points for points, _ in hold.parts) - captured
+        self.open("release", cause=cause, points=held, occurred_at=at, by=by, reverses=hold.id)
+        for part, lot in self._parts(hold, held, skip=captured):
+            self.give_back(lot, part, "held", at=at)
+
+    def _parts(self, hold: Hold, points: int, skip: int = 0) -> Iterable[tuple[int, Lot]]:
+        for whole, lot in hold.parts:
+            part = min(max(0, whole - skip), points)
+            skip -= min(skip, whole)
+            points -= part
+            if part:
+                yield part, self.lots.setdefault(lot.id, lot)
+
+    def take_back(self, points: int, order_ref: str, *, policy: str) -> Taken:
+        """Take back what an order earned: first from its own lots, then what else is pending, then what is available.
+
+        `policy` is `only_pending`, `within_balance` or `unlimited`; what it does not reach is left.
+        """
+        missing, uncounted = points, 0
+        own = [lot for lot in self.lots.values() if lot.order_ref == order_ref and lot.remaining > 0]
+        others = [lot for lot in self.lots.values() if lot.order_ref != order_ref and lot.remaining > 0]
+        waiting = [lot for lot in (*own, *others) if not lot.active]
+        available = [lot for lot in self.spendable() if lot.order_ref == order_ref]
+        available += [lot for lot in self.spendable() if lot.order_ref != order_ref]
+        if policy == "only_pending":
+            chosen = waiting
+        else:
+            chosen = [*own, *(lot for lot in waiting if lot not in own), *(lot for lot in available if lot not in own)]
+        for lot in chosen:
+            taken = min(lot.remaining, missing)
+            if not taken:
+                break
+            uncounted += 0 if lot.active or lot not in own else taken
+            self._move(lot, "available" if lot.active else "pending", "revoked", taken)
+            missing -= taken
+        if missing and policy == "unlimited":
+            self._move(self._deficit_lot(), "available", "revoked", missing)
+            missing = 0
+        return Taken(points - missing, uncounted)
+
+    def settle(self, *, before: Phase | None = None) -> None:
+        """Write down what time alone has done up to `now`, each thing at its own instant.
+
+        Of what happens exactly at `now`, only the phases `before` the one given.
+        """
+        if not self.is_due:
             return
-        due = [(at, lot.id) for lot in self.lots.values() if (at := lot.due_at) is not None and at <= self.now]
+        due = [
+            (*when, lot.id) for lot in self.lots.values() if (when := due_of(lot)) is not None and when[0] <= self.now
+        ]
+        due += [(hold.expires_at, Phase.RELEASE, hold.id) for hold in self.holds.values()]
         heapify(due)
         while due:
-            at, lot_id = heappop(due)
-            lot = self.lots[lot_id]
-            if lot.expires_at is not None and lot.expires_at <= at:
-                self.open("expire", cause="time", points=-lot.remaining, occurred_at=at, by="system")
-                self._move(lot, "available" if lot.active else "pending", "expired", lot.remaining)
+            at, phase, subject_id = heappop(due)
+            if before is not None and at == self.now and phase >= before:
                 continue
-            points = lot.remaining
-            self.open("activate", cause="time", points=points, occurred_at=at, by="system")
-            self._move(lot, "pending", "available", points)
-            lot.active = True
-            if lot.qualifying:
-                self.qualify(points=points)
-            self._became_available(lot, points)
-            if (expiry := lot.due_at) is not None and expiry <= self.now:
-                heappush(due, (expiry, lot_id))
-        left = [at for lot in self.lots.values() if (at := lot.due_at) is not None]
-        self.next_due_at = min([*left, *([self.unseen_due_at] if self.unseen_due_at else [])], default=None)
+            if phase is Phase.RELEASE:
+                hold = self.holds.pop(subject_id)
+                self.release(hold, at=at, by="system", cause="time")
+                self.hold_changes.append(HoldChange(hold.id, "expired", 0, at))
+                revived = [lot.id for _, lot in hold.parts]
+            else:
+                lot = self.lots[subject_id]
+                if due_of(lot) != (at, phase):
+                    continue
+                self._pass(lot, at, phase)
+                revived = [lot.id]
+            for lot_id in revived:
+                following = due_of(self.lots[lot_id])
+                if following is not None and following[0] <= self.now and following > (at, phase):
+                    heappush(due, (*following, lot_id))
+        left = [lot.due_at for lot in self.lots.values() if lot.due_at is not None]
+        left += [hold.expires_at for hold in self.holds.values()]
+        left += [at for at in (self.unseen_due_at, self.tier_until) if at is not None and at > self.now]
+        self.next_due_at = min(left, default=None)
+
+    def _pass(self, lot: Lot, at: datetime, phase: Phase) -> None:
+        if phase is Phase.EXPIRE:
+            self.open("expire", cause="time", points=-lot.remaining, occurred_at=at, by="system")
+            self._move(lot, "available" if lot.active else "pending", "expired", lot.remaining)
+        else:
+            self.open("activate", cause="time", points=lot.remaining, occurred_at=at, by="system")
+            self._activate(lot, at)
+
+    def _activate(self, lot: Lot, at: datetime) -> None:
+        points = lot.remaining
+        self._move(lot, "pending", "available", points)
+        lot.active = True
+        if lot.qualifying:
+            self.qualify(at, points=points)
+        self._became_available(lot, points)
+        self._note_due(lot)
 
     def insufficient(self, required: int, *, available: int) -> InsufficientPoints:
         """The refusal, with the numbers a till shows to the customer."""
@@ -312,12 +414,8 @@ class Book:
                 lot.held += change
         if lot.kind == "deficit":
             self.deficit = -lot.remaining
-        elif lot.expires_at is not None and lot.remaining != expiring_before:
-            left = self.expiring.get(lot.expires_at, 0) + lot.remaining - expiring_before
-            if left:
-                self.expiring[lot.expires_at] = left
-            else:
-                self.expiring.pop(lot.expires_at, None)
+        else:
+            self._expect(lot.expires_at, lot.remaining - expiring_before)
         self.changed_lot_ids.add(lot.id)
         self.seq += 1
         movement = Movement(
@@ -332,6 +430,16 @@ class Book:
         transaction.seq = self.seq
         transaction.available_after = self.available
 
+    def _expect(self, at: datetime | None, points: int) -> None:
+        """So many more points, or fewer, will end at that instant."""
+        if at is None or not points:
+            return
+        left = self.expiring.get(at, 0) + points
+        if left:
+            self.expiring[at] = left
+        else:
+            self.expiring.pop(at, None)
+
     def _became_available(self, lot: Lot, points: int) -> None:
         absorbed = min(points, self.deficit)
         if absorbed:
@@ -344,7 +452,19 @@ class Book:
             self.new_lot_ids.add(self.deficit_lot_id)
         if self.deficit_lot_id not in self.lots:
             self.lots[self.deficit_lot_id] = Lot(
-                self.deficit_lot_id, 0, -self.deficit, 0, True, False, self.now, None, None, None, "deficit"
+                self.deficit_lot_id,
+                0,
+                -self.deficit,
+                0,
+                True,
+                False,
+                self.now,
+                None,
+                None,
+                None,
+                False,
+                None,
+                "deficit",
             )
         return self.lots[self.deficit_lot_id]
 
@@ -352,22 +472,3 @@ class Book:
         due_at = lot.due_at
         if due_at is not None and (self.next_due_at is None or due_at < self.next_due_at):
             self.next_due_at = due_at
-
-
-def chain(previous: bytes, *, contact_id: UUID, program_id: UUID, movement: Movement, recorded_at: datetime) -> bytes:
-    """SHA-256 over the digest before and this movement's ids, buckets, numbers and times; never over text of people.
-
-    `verify` recomputes the same bytes in SQL: ids as 16 bytes, numbers and microseconds since 1970 as big-endian int64.
-    """
-    return hashlib.sha256(
-        b"".join((
-            previous,
-            contact_id.bytes, program_id.bytes, movement.transaction_id.bytes, movement.lot_id.bytes,
-            f"{movement.from_bucket}>{movement.to_bucket}".encode(),
-            _NUMBERS(
-                movement.seq, movement.points,
-                movement.available_after, movement.pending_after, movement.held_after,
-                (movement.occurred_at - _EPOCH) // _MICROSECOND, (recorded_at - _EPOCH) // _MICROSECOND,
-            ),
-        ))
-    ).digest()  # fmt: skip

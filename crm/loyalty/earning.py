@@ -13,10 +13,11 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 from uuid import UUID
 
+from crm.loyalty import limits
 from crm.loyalty.basket import EXACT, NO_PURCHASE, NONE, SHIPPING, Basket, Filter, Purchase, Rounding, Terms, measure
+from crm.loyalty.limits import Limit, Used
 
 Kind: TypeAlias = Literal["per_amount", "per_unit", "per_visit", "per_event", "multiplier"]
-Period: TypeAlias = Literal["day", "week", "month", "year", "lifetime"]
 Reason: TypeAlias = Literal[
     "applied",
     "inactive",
@@ -67,15 +68,6 @@ class Window:
             and (self.last_on is None or day <= self.last_on)
             and (not self.weekdays or day.weekday() in self.weekdays)
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
-    """What one member may get from a rule in one period."""
-
-    per: Period
-    points: int | None = None
-    times: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,16 +128,9 @@ class Rule:
         )
 
 
-class Used(NamedTuple):
-    """What a member has had from a rule in a period."""
-
-    points: int
-    times: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """What of a member decides how much a purchase earns. `usage` is keyed by rule and `period_key`."""
+    """What of a member decides how much a purchase earns. `usage` is keyed by rule and `limits.period_key`."""
 
     tier_name: str = ""
     tier_factor: Decimal = Decimal(1)
@@ -213,22 +198,6 @@ def evaluate_event(
         or (rule.kind == "multiplier" and rule.applies_to == "all")
     ]
     return _settle(rows, _Case(NO_PURCHASE, occurred_at, None, terms, member, include_drafts))
-
-
-def period_key(per: Period, local_on: date) -> str:
-    """The period of that length in which a local day of the program lies; weeks are those of ISO 8601."""
-    match per:
-        case "day":
-            return local_on.isoformat()
-        case "week":
-            year, week, _ = local_on.isocalendar()
-            return f"{year:04}-W{week:02}"
-        case "month":
-            return f"{local_on.year:04}-{local_on.month:02}"
-        case "year":
-            return f"{local_on.year:04}"
-        case "lifetime":
-            return "lifetime"
 
 
 class _Case(NamedTuple):
@@ -330,7 +299,7 @@ def _grant(row: _Row, pot: _Pot, case: _Case, local: datetime) -> None:
         row.reason = "no_matching_lines"
         return
     row.requested = sum((points for _, points in offer), NONE) if len(offer) > 1 else offer[0][1]
-    most = _room(rule, case.member, local) if rule.limits else None
+    most = limits.room(rule.limits, rule.id, local.date(), case.member.usage) if rule.limits else None
     if most is not None and most <= 0:
         row.reason = "limit_reached"
         return
@@ -361,19 +330,6 @@ def _offer(row: _Row, pot: _Pot, basket: Basket) -> list[tuple[int, Fraction]]:
         rate = rule.rate * basket.paid
         return [(others + index, max(NONE, Fraction(basket.lines[index].quantity)) * rate) for index in lines]
     return [(others + index, rule.rate * share) for index, share in zip(lines, basket.shares(lines), strict=True)]
-
-
-def _room(rule: Rule, member: Member, local: datetime) -> int | None:
-    """How many points the rule's limits leave this member, None for any number; a limit of times: all or none."""
-    room: int | None = None
-    for limit in rule.limits:
-        used = member.usage.get((rule.id, period_key(limit.per, local.date())))
-        points, times = used or (0, 0)
-        if limit.times is not None and times >= limit.times:
-            return 0
-        if limit.points is not None and (room is None or limit.points - points < room):
-            room = limit.points - points
-    return room
 
 
 def _outcome(row: _Row, points: int, case: _Case) -> RuleOutcome:

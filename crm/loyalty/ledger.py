@@ -13,7 +13,6 @@ from crm.loyalty import balances, journal
 from crm.loyalty.balances import Posted
 from crm.loyalty.books import Book
 from crm.loyalty.journal import Locked
-from crm.loyalty.programs import Program
 
 AHEAD_MAX: Final = timedelta(days=1)
 """How far in the future a fact may lie: clocks and time zones differ, facts don't come from next week."""
@@ -57,11 +56,11 @@ async def award(
     Raises ContactNotFound, ProgramRequired, OccursTooLate, ExpiresTooEarly, PointsOutOfRange.
     """
     locked = await journal.lock(session, program_id=program_id, contact_ids=[award.contact_id], now=now, once=once)
-    posted = _plan_award(locked, award, by)
+    answer = _plan_award(locked, award, by)
     await journal.write_down(
-        session, locked, facts=idempotency.answer(once, contact_id=award.contact_id, result=posted, now=now)
+        session, locked, facts=idempotency.answer(once, contact_id=award.contact_id, result=answer, now=now)
     )
-    return posted
+    return answer
 
 
 async def award_all(
@@ -117,13 +116,13 @@ async def adjust(
     locked = await journal.lock(
         session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once
     )
-    book = locked.book(contact_id)
+    book, program = locked.book(contact_id), locked.program
     book.ensure_room(points)
     transaction = book.open(
         "adjust", cause="adjustment", points=points, occurred_at=now, by=by, reason=reason, note=note
     )
     if points > 0:
-        book.credit(points, qualifying=qualifying)
+        book.credit(points, qualifying=qualifying, expires_at=program.expiry.ends_at(now, program.terms.zone))
     else:
         await journal.know_enough_lots(session, book=book, points=-points)
         if allow_negative:
@@ -131,12 +130,12 @@ async def adjust(
         else:
             book.spend(-points, "revoked")
         if qualifying:
-            book.qualify(points=points)
-    posted = _posted(locked.program, book, transaction.id, points)
+            book.qualify(now, points=points)
+    answer = posted(book, transaction.id, points)
     await journal.write_down(
-        session, locked, facts=idempotency.answer(once, contact_id=contact_id, result=posted, now=now)
+        session, locked, facts=idempotency.answer(once, contact_id=contact_id, result=answer, now=now)
     )
-    return posted
+    return answer
 
 
 def check_occurred(occurred_at: datetime, now: datetime) -> None:
@@ -156,18 +155,23 @@ def _plan_award(locked: Locked, award: Award, by: str) -> Posted:
             "expires_at must lie after occurred_at.",
             errors=[FieldError("/expires_at", "expires_before_it_is_earned", "must lie after occurred_at")],
         )
-    book = locked.book(award.contact_id)
+    book, program = locked.member(award.contact_id), locked.program
     book.ensure_room(award.points)
     transaction = book.open(
         "earn", cause="award", points=award.points, occurred_at=occurred_at, by=by, reason=award.reason,
         note=award.note, place=award.place,
     )  # fmt: skip
-    book.credit(award.points, activates_at=award.activates_at, expires_at=award.expires_at, qualifying=award.qualifying)
-    book.lifetime_earned += award.points
+    starts_at = max(occurred_at, award.activates_at or occurred_at)
+    book.credit(
+        award.points, activates_at=award.activates_at, fixed=award.expires_at is not None, qualifying=award.qualifying,
+        expires_at=award.expires_at or program.expiry.ends_at(starts_at, program.terms.zone),
+    )  # fmt: skip
+    book.earn(award.points)
     book.settle()
-    return _posted(locked.program, book, transaction.id, award.points)
+    return posted(book, transaction.id, award.points)
 
 
-def _posted(program: Program, book: Book, transaction_id: UUID, points: int) -> Posted:
-    book.stand(program.tiers, program.tier_basis)
-    return Posted(transaction_id, points, balances.balance(book), balances.tier(book, program))
+def posted(book: Book, transaction_id: UUID, points: int) -> Posted:
+    """The answer to a post, with the tier as it is after it."""
+    book.stand()
+    return Posted(transaction_id, points, balances.balance(book), balances.tier(book))

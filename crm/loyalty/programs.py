@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -18,7 +18,9 @@ from crm.errors import Invalid, NotFound, Stale
 from crm.loyalty import tiers
 from crm.loyalty.basket import Terms
 from crm.loyalty.earning import Rule
-from crm.loyalty.tiers import Basis, Tier, TierPolicy, TierView
+from crm.loyalty.expiry import Activation, Expiry
+from crm.loyalty.ladders import Ladder, Tier
+from crm.loyalty.tiers import TierPolicy, TierView
 
 programs = Table(
     "programs",
@@ -61,6 +63,15 @@ class EarnOn:
     shipping: bool = False
 
 
+ReturnPolicy: TypeAlias = Literal["only_pending", "within_balance", "unlimited"]
+SpentReturnPolicy: TypeAlias = Literal["prorate", "full_refund_only", "none"]
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    "rounding": "floor", "activation": {"days": 0}, "expiry": {"kind": "never"}, "return_policy": "within_balance",
+    "spent_return_policy": "prorate", "return_grace_days": 0, "milestones": [], "enrolment": "automatic",
+}  # fmt: skip
+
+
 @dataclass(slots=True)
 class ProgramView:
     """A program as it is shown."""
@@ -72,6 +83,13 @@ class ProgramView:
     default: bool
     rounding: str
     earn_on: EarnOn
+    activation: dict[str, Any]
+    expiry: dict[str, Any]
+    return_policy: str
+    spent_return_policy: str
+    return_grace_days: int
+    milestones: list[int]
+    enrolment: str
     version: int
     created_at: datetime
     updated_at: datetime
@@ -86,8 +104,19 @@ class Program:
     name: str
     terms: Terms
     rules: tuple[Rule, ...]
-    tiers: tuple[Tier, ...]
-    tier_basis: Basis
+    ladder: Ladder
+    activation: Activation
+    expiry: Expiry
+    return_policy: ReturnPolicy
+    spent_return_policy: SpentReturnPolicy
+    return_grace_days: int
+    milestones: tuple[int, ...]
+    explicit_enrolment: bool
+
+    @property
+    def limited(self) -> bool:
+        """Whether a rule has limits, so that a post must know what was had before."""
+        return any(rule.limits for rule in self.rules)
 
 
 async def create(
@@ -158,7 +187,7 @@ async def page(session: Session, *, before: UUID | None, limit: int) -> list[Pro
 
 
 async def set_tier_policy(session: Session, *, program_id: UUID, policy: TierPolicy, now: datetime) -> TierPolicy:
-    """Decide what counts towards the tiers. Raises ProgramNotFound."""
+    """Decide what counts towards the tiers, and for how long. Raises ProgramNotFound."""
     if not await session.execute(
         "UPDATE programs SET tier_policy = $2, version = version + 1, updated_at = $3 WHERE id = $1",
         program_id, policy, now,
@@ -168,7 +197,7 @@ async def set_tier_policy(session: Session, *, program_id: UUID, policy: TierPol
 
 
 async def tier_policy(session: Session, *, program_id: UUID) -> TierPolicy:
-    """What counts towards the tiers. Raises ProgramNotFound."""
+    """What counts towards the tiers, and for how long. Raises ProgramNotFound."""
     row = await session.fetchrow("SELECT tier_policy FROM programs WHERE id = $1", program_id)
     if row is None:
         raise ProgramNotFound("No program has this id.")
@@ -232,43 +261,58 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
         raise ProgramNotFound("No program has this id.")
     if len(_loaded) >= _LOADED_MAX:
         _loaded.clear()
-    earn_on = row["settings"].get("earn_on", {})
+    settings = _DEFAULTS | row["settings"]
+    earn_on = settings.get("earn_on", {})
+    zone = ZoneInfo(row["time_zone"])
+    policy = TierPolicy(**{"basis": "points"} | row["tier_policy"])
     program = _loaded[program_id] = Program(
         id=row["id"],
         version=row["version"],
         name=row["name"],
         terms=Terms(
             currency=row["currency"],
-            zone=ZoneInfo(row["time_zone"]),
-            rounding=row["settings"].get("rounding", "floor"),
+            zone=zone,
+            rounding=settings["rounding"],
             tax=earn_on.get("tax", False),
             shipping=earn_on.get("shipping", False),
         ),
         rules=tuple(Rule.of(doc, id=UUID(rule_id), version=number) for rule_id, number, doc in row["rules"] or ()),
-        tiers=_tiers(row["tiers"] or ()),
-        tier_basis=row["tier_policy"].get("basis", "points"),
-    )
+        ladder=Ladder(
+            _tiers(row["tiers"] or ()), policy.basis, policy.window, policy.months or 12, policy.downgrade,
+            policy.grace_days, zone,
+        ),
+        activation=Activation(**settings["activation"]),
+        expiry=Expiry.of(settings["expiry"]),
+        return_policy=settings["return_policy"],
+        spent_return_policy=settings["spent_return_policy"],
+        return_grace_days=settings["return_grace_days"],
+        milestones=tuple(sorted(settings["milestones"])),
+        explicit_enrolment=settings["enrolment"] == "explicit",
+    )  # fmt: skip
     return program
 
 
 def _tiers(rows: Sequence[tuple[str, str, int, dict[str, Any]]]) -> tuple[Tier, ...]:
     return tuple(
-        Tier(UUID(tier_id), name, threshold, Decimal(benefits.get("earn_factor", "1")))
+        Tier(
+            UUID(tier_id), name, threshold, Decimal(benefits.get("earn_factor", "1")),
+            tuple(map(UUID, benefits.get("reward_ids", ()))),
+        )
         for tier_id, name, threshold, benefits in rows
-    )
+    )  # fmt: skip
 
 
 def _view(row: Any) -> ProgramView:
-    settings = row["settings"]
+    settings = _DEFAULTS | row["settings"]
     return ProgramView(
         id=row["id"],
         name=row["name"],
         currency=row["currency"],
         time_zone=row["time_zone"],
         default=row["is_default"],
-        rounding=settings.get("rounding", "floor"),
         earn_on=EarnOn(**settings.get("earn_on", {})),
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        **{name: settings[name] for name in _DEFAULTS},
     )

@@ -21,14 +21,13 @@ from crm.db.writes import Insert
 from crm.errors import CrmError, NotFound
 from crm.interactions import people, timeline
 from crm.interactions.people import Sender
-from crm.loyalty import balances, earning, journal
+from crm.loyalty import balances, earning, earnings, journal
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.basket import Purchase
 from crm.loyalty.books import Book
+from crm.loyalty.earnings import RuleRow
 from crm.loyalty.journal import Locked, OrderRefReused
 from crm.loyalty.ledger import check_occurred
-from crm.loyalty.programs import Program
-from crm.loyalty.tiers import standing
 
 purchases = Table(
     "purchases",
@@ -59,20 +58,6 @@ _STORED: Final = """
 class PurchaseNotFound(NotFound):
     code = "purchase_not_found"
     title = "There is no such purchase"
-
-
-@dataclass(slots=True)
-class RuleRow:
-    """Why a rule gave what it gave. `rule_id` is null for the tier's own factor; `basis` is the money it looked at."""
-
-    rule_id: UUID | None
-    version: int | None
-    name: str
-    outcome: str
-    reason: str
-    basis: str
-    points_requested: int
-    points: int
 
 
 @dataclass(slots=True)
@@ -199,7 +184,10 @@ async def _record(
         now=now,
         order_refs=[item.purchase.order_ref for _, item in known],
         once=once,
+        times=[item.purchase.occurred_at for _, item in known],
     )
+    if "purchase" in locked.program.expiry.activities:
+        await journal.know_all_lots(session, books=list(locked.books.values()))
     stored = await _stored(session, locked, known)
     results: list[tuple[Recorded, bool] | CrmError] = []
     plan = _Plan(locked, by)
@@ -264,35 +252,36 @@ class _Plan:
     def add(self, contact_id: UUID, item: Bought, stored: Mapping[str, Any] | None) -> tuple[Recorded, bool]:
         purchase, program = item.purchase, self.locked.program
         check_occurred(purchase.occurred_at, self.locked.now)
-        book = self.locked.book(contact_id)
+        book = self.locked.member(contact_id)
         owner = self.locked.orders.get(purchase.order_ref) or self.claims.get(purchase.order_ref)
         if owner is not None and owner != contact_id:
             raise OrderRefReused("This order belongs to another contact.")
         content = msgspec.to_builtins(purchase)
         request_hash = hashlib.sha256(msgspec.json.encode(content)).digest()
         if stored is not None:
-            return _again(stored, request_hash, book, program), False
+            return _again(stored, request_hash, book), False
         if (planned := self._planned.get(purchase.order_ref)) is not None:
             if planned[0] != request_hash:
                 raise OrderRefReused("This order stands in the batch twice, with different content.")
             return planned[1], False
 
-        earned = earning.evaluate(purchase, rules=program.rules, terms=program.terms, member=_member(book, program))
+        earned = earning.evaluate(
+            purchase, rules=program.rules, terms=program.terms, member=earnings.member(book, purchase.occurred_at)
+        )
         book.ensure_room(earned.points)
-        rules = [_rule_row(outcome) for outcome in earned.rules]
-        transaction = None
-        if earned.points:
-            transaction = book.open(
-                "earn", cause="purchase", points=earned.points, occurred_at=purchase.occurred_at, by=self.by,
-                order_ref=purchase.order_ref, rules=rules,
-            )  # fmt: skip
-            book.credit(earned.points)
-            book.lifetime_earned += earned.points
-        book.qualify(spend=earned.basis, visits=1)
-        book.stand(program.tiers, program.tier_basis)
+        rules = [earnings.rule_row(outcome) for outcome in earned.rules]
+        if "purchase" in program.expiry.activities:
+            book.slide(purchase.occurred_at, program.expiry)
+        transaction = earnings.post(
+            book, program, earned, cause="purchase", occurred_at=purchase.occurred_at, by=self.by,
+            order_ref=purchase.order_ref, rules=rules, waits_for_event=True,
+        )  # fmt: skip
+        book.qualify(purchase.occurred_at, spend=earned.basis, visits=1)
+        book.settle()
+        book.stand()
         recorded = Recorded(
             purchase.order_ref, earned.points, transaction.id if transaction else None, rules,
-            balances.balance(book), balances.tier(book, program),
+            balances.balance(book), balances.tier(book),
         )  # fmt: skip
 
         total = _total(purchase)
@@ -319,26 +308,12 @@ class _Plan:
         return recorded, True
 
 
-def _again(stored: Mapping[str, Any], request_hash: bytes, book: Book, program: Program) -> Recorded:
+def _again(stored: Mapping[str, Any], request_hash: bytes, book: Book) -> Recorded:
     if stored["request_hash"] != request_hash:
         raise OrderRefReused("This order was recorded with other content. A correction is a refund or an adjustment.")
     return Recorded(
         stored["order_ref"], stored["points"], stored["transaction_id"], [RuleRow(**rule) for rule in stored["rules"]],
-        balances.balance(book), balances.tier(book, program),
-    )  # fmt: skip
-
-
-def _member(book: Book, program: Program) -> earning.Member:
-    tier = standing(program.tiers, book.progress(program.tier_basis))
-    if tier is None or tier.earn_factor == 1:
-        return earning.NOBODY
-    return earning.Member(tier_name=tier.name, tier_factor=tier.earn_factor)
-
-
-def _rule_row(outcome: earning.RuleOutcome) -> RuleRow:
-    return RuleRow(
-        outcome.rule_id, outcome.version, outcome.name, outcome.outcome, outcome.reason, str(outcome.basis),
-        outcome.points_requested, outcome.points,
+        balances.balance(book), balances.tier(book),
     )  # fmt: skip
 
 

@@ -97,7 +97,7 @@ async def redeem(
         session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once,
         order_refs=[order_ref] if order_ref else [],
     )  # fmt: skip
-    book = locked.book(contact_id)
+    book = locked.member(contact_id)
     if order_ref in locked.orders:
         known = await _redemption_of_order(session, locked, contact_id, order_ref, points)
         if known is not None:
@@ -163,9 +163,7 @@ async def reverse(
     book.lifetime_redeemed += subject.points
     expired = -subject.points - returned
     transaction.points = returned
-    result = Returned(
-        transaction.id, returned, returned, expired, balances.balance(book), balances.tier(book, locked.program)
-    )
+    result = Returned(transaction.id, returned, returned, expired, balances.balance(book), balances.tier(book))
     await journal.write_down(
         session,
         locked,
@@ -240,5 +238,5 @@ async def _stored_reversal(session: Session, locked: Locked, contact_id: UUID, r
     book = locked.book(contact_id)
     return Returned(
         row["id"], row["points"], row["points"], row["expired"],
-        balances.balance(book), balances.tier(book, locked.program),
+        balances.balance(book), balances.tier(book),
     )  # fmt: skip

@@ -1,14 +1,15 @@
 """What other rules would have given: past purchases, judged anew one member after another, and summed up.
 
-Pure, and judged by the same `earning.evaluate` as the real thing. All else stays as it was, so that the difference is
-the rules' alone: a member has the tier that they really had at each purchase, with the factor that it has today, and
-does not climb faster because the tried rules give more. Refunds are left out on both sides.
+Pure, and judged by the same `earning.evaluate` as the real thing. A member has the tier that they really had at each
+purchase, with the factor that it has today, until what the tried rules gave more or less makes it another one: that is
+worked out by local days, from what really counted on each. Refunds are left out on both sides, and so are the points of
+events.
 """
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -16,10 +17,12 @@ from uuid import UUID
 
 from crm.loyalty import earning
 from crm.loyalty.basket import Purchase, Terms
-from crm.loyalty.earning import Earned, Period, Rule, Used
+from crm.loyalty.earning import Earned, Rule
+from crm.loyalty.expiry import Activation, local_day, start_of
+from crm.loyalty.ladders import NOTHING_COUNTED, Counted, Ladder, Pin, Tier
+from crm.loyalty.limits import UNUSED, Period, Used, period_key
 
 Assumption: TypeAlias = Literal["false", "true"]
-Usage: TypeAlias = Mapping[tuple[UUID, str], Used]
 
 LARGEST_MAX: Final = 10
 """How many members a report names."""
@@ -32,8 +35,8 @@ _HELD: Final = frozenset({"applied", "trimmed", "rejected", "limit_reached", "su
 class Trial:
     """A rule set to try, on the purchases of the local days `first_on` to `last_on`, both within.
 
-    `tier_factors` is what each tier gives, by name. `conditions` is taken to be the answer to a rule's condition where
-    nothing is known of it. `rules_sent`: the rules are not those of the program.
+    `conditions` is taken to be the answer to a rule's condition where nothing is known of it. `rules_sent`: the rules
+    are not those of the program.
     """
 
     program_id: UUID
@@ -44,18 +47,24 @@ class Trial:
     include_drafts: bool
     conditions: Assumption
     terms: Terms
-    tier_factors: Mapping[str, Decimal]
+    ladder: Ladder = field(default_factory=Ladder)
+    activation: Activation = field(default_factory=Activation)
     cost_per_point: Decimal | None = None
 
     @property
     def since(self) -> datetime:
         """The instant at which the period begins."""
-        return self._midnight(self.first_on)
+        return start_of(self.first_on, self.terms.zone)
 
     @property
     def until(self) -> datetime:
         """The instant at which it has ended."""
-        return self._midnight(self.last_on + timedelta(days=1))
+        return start_of(self.last_on + timedelta(days=1), self.terms.zone)
+
+    @property
+    def climbs(self) -> bool:
+        """Whether what a rule gives can make a tier that gives more or less."""
+        return self.ladder.basis == "points" and any(tier.earn_factor != 1 for tier in self.ladder.tiers)
 
     def carried(self) -> "list[Carried]":
         """Limits whose own period had begun before this one: members may have used them up already.
@@ -65,20 +74,17 @@ class Trial:
         if self.rules_sent:
             return []
         return [
-            Carried(rule.id, earning.period_key(per, self.first_on), None if began is None else self._midnight(began))
+            Carried(rule, period_key(per, self.first_on), None if began is None else start_of(began, self.terms.zone))
             for rule in self.rules
             for per in sorted(_pers(rule))
             if (began := _began_on(per, self.first_on)) != self.first_on
         ]
 
-    def _midnight(self, day: date) -> datetime:
-        return datetime.combine(day, time(), self.terms.zone).astimezone(UTC)
-
 
 class Carried(NamedTuple):
-    """A limit's period, by rule and `earning.period_key`, and the instant at which it began; None is ever."""
+    """A limit's period, by rule and `limits.period_key`, and the instant at which it began; None is ever."""
 
-    rule_id: UUID
+    rule: Rule
     period: str
     since: datetime | None
 
@@ -90,6 +96,15 @@ class Past(NamedTuple):
     purchase: Purchase
     points: int
     explained: Sequence[Mapping[str, Any]]
+
+
+@dataclass(slots=True)
+class Before:
+    """What a member brings along: usage from before the period, points that counted by local day, at any time."""
+
+    usage: dict[tuple[UUID, str], Used] = field(default_factory=dict)
+    days: Mapping[date, Counted] = field(default_factory=dict)
+    pin: Pin | None = None
 
 
 @dataclass(slots=True)
@@ -161,10 +176,12 @@ class BacktestReport:
 
 @dataclass(slots=True)
 class _Member:
-    """The member whose purchases are passing by, and what they have used of the rules' limits."""
+    """The member whose purchases are passing by; `extra` is what was tried less what was issued, by when it counts."""
 
     contact_id: UUID
+    before: Before
     usage: dict[tuple[UUID, str], Used]
+    extra: dict[date, int] = field(default_factory=dict)
     issued: int = 0
     tried: int = 0
 
@@ -195,30 +212,33 @@ class Replay:
         }
         self._limited = {rule.id: _pers(rule) for rule in trial.rules if rule.limits}
         self._conditional = any(rule.condition is not None for rule in trial.rules)
-        self._ranked = any(factor != 1 for factor in trial.tier_factors.values())
+        self._factors = {tier.name: tier.earn_factor for tier in trial.ladder.tiers if tier.earn_factor != 1}
 
     def is_new(self, contact_id: UUID) -> bool:
         """Whether nothing of this member has passed by yet."""
         return self._member is None or self._member.contact_id != contact_id
 
-    def add(self, past: Past, *, used_before: Usage) -> None:
-        """Judge one purchase anew. `used_before` is looked at for a member who is new.
+    def add(self, past: Past, *, before: Before) -> None:
+        """Judge one purchase anew. `before` is looked at for a member who is new.
 
         Raises CurrencyMismatch and UnknownDiscountLine.
         """
         if self._member is None or self._member.contact_id != past.contact_id:
             self._close_member()
-            self._member = _Member(past.contact_id, dict(used_before))
+            self._member = _Member(past.contact_id, before, dict(before.usage))
         member, trial = self._member, self.trial
+        local_on = local_day(past.purchase.occurred_at, trial.terms.zone)
         earned = earning.evaluate(
-            past.purchase, rules=trial.rules, terms=trial.terms, member=self._as_it_was(past, member),
+            past.purchase, rules=trial.rules, terms=trial.terms, member=self._judged(past, member, local_on),
             include_drafts=trial.include_drafts,
         )  # fmt: skip
-        local_on = past.purchase.occurred_at.astimezone(trial.terms.zone).date()
         self._count(earned, member, local_on)
         member.issued += past.points
         member.tried += earned.points
-        name = earning.period_key("month", local_on)
+        if earned.points != past.points:
+            counts_on = self._counts_on(past, local_on)
+            member.extra[counts_on] = member.extra.get(counts_on, 0) + earned.points - past.points
+        name = period_key("month", local_on)
         month = self._months.setdefault(name, BacktestMonth(name))
         month.purchases += 1
         month.points_issued += past.points
@@ -245,17 +265,42 @@ class Replay:
             largest_differences=largest,
         )
 
-    def _as_it_was(self, past: Past, member: _Member) -> earning.Member:
-        name, factor = "", Decimal(1)
-        if self._ranked:
-            # The row of the tier's factor is the one that is no rule's.
-            name = next((row["name"] for row in past.explained if row["rule_id"] is None), "")
-            factor = self.trial.tier_factors.get(name, factor)
+    def _judged(self, past: Past, member: _Member, local_on: date) -> earning.Member:
+        name, factor = self._tier(past, member, local_on)
         if factor == 1 and not self._limited and not self._conditional:
             return earning.NOBODY
         return earning.Member(
             tier_name=name, tier_factor=factor, usage=member.usage, condition_holds=partial(self._held, past)
         )
+
+    def _tier(self, past: Past, member: _Member, local_on: date) -> tuple[str, Decimal]:
+        if not self._factors:
+            return "", Decimal(1)
+        if self.trial.climbs and any(member.extra.values()):
+            own = past.points if self._counts_on(past, local_on) == local_on else 0
+            real = self._standing(past, member, {local_on: -own})
+            tried = self._standing(past, member, member.extra | {local_on: member.extra.get(local_on, 0) - own})
+            if tried != real:
+                return (tried.name, tried.earn_factor) if tried is not None else ("", Decimal(1))
+        # The row of the tier's factor is the one that is no rule's.
+        name = next((row["name"] for row in past.explained if row["rule_id"] is None), "")
+        return name, self._factors.get(name, Decimal(1))
+
+    def _standing(self, past: Past, member: _Member, extra: Mapping[date, int]) -> Tier | None:
+        """The tier at a purchase by what had counted, and `extra`, up to its local day."""
+        ladder, at = self.trial.ladder, past.purchase.occurred_at
+        last = local_day(at, ladder.zone)
+        days = {day: counted for day, counted in member.before.days.items() if day <= last}
+        for day, points in extra.items():
+            if day <= last:
+                days[day] = days.get(day, NOTHING_COUNTED) + Counted(points)
+        total = sum(days.values(), NOTHING_COUNTED)
+        return ladder.standing(total=total, days=days, at=at, pin=member.before.pin).current
+
+    def _counts_on(self, past: Past, local_on: date) -> date:
+        """When a purchase's points count towards tiers; those that wait for an event, as if it came the same day."""
+        starts_at = self.trial.activation.activates_at(past.purchase.occurred_at, self.trial.terms.zone)
+        return local_on if starts_at is None else local_day(starts_at, self.trial.terms.zone)
 
     def _held(self, past: Past, rule: Rule) -> bool:
         """Whether a rule's condition held: as the purchase's explanation says, if it knows, else as is assumed."""
@@ -280,8 +325,8 @@ class Replay:
             tally.points += outcome.points
             if outcome.counted and outcome.rule_id in self._limited:
                 for per in self._limited[outcome.rule_id]:
-                    place = outcome.rule_id, earning.period_key(per, local_on)
-                    points, times = member.usage.get(place, (0, 0))
+                    place = outcome.rule_id, period_key(per, local_on)
+                    points, times = member.usage.get(place, UNUSED)
                     member.usage[place] = Used(points + outcome.points, times + 1)
 
     def _close_member(self) -> None:
@@ -328,5 +373,5 @@ def _began_on(per: Period, day: date) -> date | None:
             return day.replace(day=1)
         case "year":
             return day.replace(month=1, day=1)
-        case "lifetime":
+        case _:
             return None

@@ -32,7 +32,8 @@ earning_rules = Table(
 )
 
 _DEFAULTS: Final[Mapping[str, Any]] = {
-    "status": "active", "points": 1, "per": "1", "factor": "1", "filter": None, "window": None, "min_spend": None,
+    "status": "active", "points": 1, "per": "1", "factor": "1", "event": None, "filter": None, "window": None,
+    "min_spend": None, "limits": [],
     "code": None, "max_points_per_purchase": None, "over_max": "trim", "stackable": True, "priority": 0,
     "applies_to": "amount",
 }  # fmt: skip
@@ -57,10 +58,12 @@ class EarningRule:
     points: int
     per: str
     factor: str
+    event: str | None
     filter: dict[str, list[str]] | None
     window: dict[str, Any] | None
     min_spend: str | None
     code: str | None
+    limits: list[dict[str, Any]]
     max_points_per_purchase: int | None
     over_max: str
     stackable: bool

@@ -1,10 +1,8 @@
-"""Tiers: which one a member stands in, how far the next one is, and the stored definitions."""
+"""Tiers as they are kept: the ranks of a program, and the policy that says how they are won and lost."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any
 from uuid import UUID
 
 from asyncpg import Record
@@ -15,8 +13,7 @@ from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.errors import Conflict, NotFound
-
-Basis: TypeAlias = Literal["points", "spend", "visits"]
+from crm.loyalty.ladders import Basis, Downgrade, Period
 
 tiers = Table(
     "tiers",
@@ -43,9 +40,11 @@ class TierNotFound(NotFound):
 
 @dataclass(slots=True)
 class Benefits:
-    """What a tier gives: `earn_factor` multiplies what purchases earn."""
+    """What a tier gives: `earn_factor` multiplies what purchases earn, `reward_ids` are given on entry and renewal."""
 
     earn_factor: str = "1"
+    reward_ids: list[UUID] = field(default_factory=list)
+    text: str | None = None
 
 
 @dataclass(slots=True)
@@ -61,31 +60,16 @@ class TierView:
 
 @dataclass(slots=True)
 class TierPolicy:
-    """What counts towards the tiers, and for how long."""
+    """What counts towards the tiers, for how long, and how they are lost.
+
+    `months` is the length of `rolling_months`; `grace_days` are local days after a missed evaluation.
+    """
 
     basis: Basis
-    window: Literal["lifetime"] = "lifetime"
-    downgrade: Literal["never"] = "never"
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """A rank of a program; `threshold` is in points, whole currency units or visits, as the policy's basis says."""
-
-    id: UUID
-    name: str
-    threshold: int
-    earn_factor: Decimal
-
-
-def standing(tiers: Sequence[Tier], qualifying: Decimal | int) -> Tier | None:
-    """The highest tier whose threshold is reached; exactly at the threshold is in. `tiers` ascend by threshold."""
-    reached = None
-    for tier in tiers:
-        if tier.threshold > qualifying:
-            break
-        reached = tier
-    return reached
+    window: Period = "lifetime"
+    months: int | None = None
+    downgrade: Downgrade = "never"
+    grace_days: int = 0
 
 
 async def create(

@@ -6,7 +6,7 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -24,11 +24,12 @@ from crm.db.session import Session, prepare
 from crm.loyalty import backtests, ledger, programs, purchases, rules
 from crm.loyalty.backtests import Question
 from crm.loyalty.basket import Discount, Line, Payment, Purchase, Terms
-from crm.loyalty.earning import Rule, period_key
+from crm.loyalty.earning import Rule
 from crm.loyalty.ledger import Award
+from crm.loyalty.limits import period_key
 from crm.loyalty.programs import ProgramNotFound
 from crm.loyalty.purchases import Bought
-from crm.loyalty.replay import BacktestMember, BacktestReport, Past, Replay, Trial
+from crm.loyalty.replay import BacktestMember, BacktestReport, Before, Past, Replay, Trial
 from crm.loyalty.tiers import TierPolicy
 from tests.loyalty.shop import checksum
 
@@ -88,7 +89,9 @@ class Shop:
         )
         return contact_id
 
-    async def buy(self, who: UUID, occurred_at: datetime, total: str | None = "45000", **facts: Any) -> int:
+    async def buy(
+        self, who: UUID, occurred_at: datetime, total: str | None = "45000", now: datetime = NOW, **facts: Any
+    ) -> int:
         """What the purchase really earns."""
         self.orders += 1
         purchase = Purchase(
@@ -96,7 +99,7 @@ class Shop:
             total=None if total is None else Decimal(total), **facts,
         )  # fmt: skip
         recorded, _ = await purchases.record(
-            self.session, program_id=self.program_id, bought=Bought(who, purchase), by="till", once=None, now=NOW
+            self.session, program_id=self.program_id, bought=Bought(who, purchase), by="till", once=None, now=now
         )
         return recorded.points
 
@@ -326,14 +329,14 @@ def test_a_limit_of_times_counts_the_visits_of_each_member_and_period(visits, pe
     rule = Rule.of(VISIT | {"limits": [{"per": per, "times": times}]}, id=UUID(int=1), version=0)
     trial = Trial(
         program_id=uuid7(), first_on=date(2025, 1, 1), last_on=date(2027, 12, 31), rules=(rule,), rules_sent=True,
-        include_drafts=False, conditions="false", terms=Terms(currency="IDR", zone=ZONE), tier_factors={},
+        include_drafts=False, conditions="false", terms=Terms(currency="IDR", zone=ZONE),
     )  # fmt: skip
     replay = Replay(trial, total=len(visits))
     counted: Counter[tuple[int, str]] = Counter()
     for who, day in sorted(visits):
         moment = datetime(2025, 3, 1, 12, tzinfo=ZONE) + day * DAY
         purchase = Purchase(order_ref="A", occurred_at=moment, currency="IDR", total=Decimal(1))
-        replay.add(Past(UUID(int=who + 1), purchase, 0, ()), used_before={})
+        replay.add(Past(UUID(int=who + 1), purchase, 0, ()), before=Before())
         counted[who, period_key(per, moment.date())] += 1
 
     report = replay.report()
@@ -345,7 +348,7 @@ def test_a_limit_of_times_counts_the_visits_of_each_member_and_period(visits, pe
 # ---------------------------------------------------------------- tiers and conditions
 
 
-async def test_a_member_has_the_tier_of_each_purchase_and_does_not_climb_by_what_is_tried(session):
+async def test_members_climb_by_what_is_tried(session):
     shop = await Shop.open(session, BASE)
     await shop.tier("Silver", 60, "1.5")
     await shop.tier("Gold", 200, "3")
@@ -358,8 +361,66 @@ async def test_a_member_has_the_tier_of_each_purchase_and_does_not_climb_by_what
 
     report = await shop.replayed(rules=[BASE | {"points": 4}])
 
-    # With 180, 360 and so on she would be Gold for the third; she was Silver.
-    assert report.points_tried == 180 + 180 + 270
+    # With 180 she would be Silver for the second, with 450 Gold for the third.
+    assert report.points_tried == 180 + 270 + 540
+    assert given_by(report) == {"base": (3, 540), "Silver": (1, 90), "Gold": (1, 360)}
+
+
+async def test_members_who_would_get_less_climb_later(session):
+    shop = await Shop.open(session, BASE | {"points": 4})
+    await shop.tier("Silver", 100, "1.5")
+    sari = await shop.member()
+    assert [await shop.buy(sari, at(3, day)) for day in (1, 2, 3)] == [180, 270, 270]
+
+    report = await shop.replayed(rules=[BASE])
+
+    assert report.points_tried == 45 + 45 + 45
+    assert (await shop.replayed(rules=[BASE], first_on=date(2026, 3, 2))).points_tried == 67 + 67
+
+
+async def test_an_award_counts_in_the_replay_from_its_day_on(session):
+    shop = await Shop.open(session, BASE)
+    await shop.tier("Silver", 120, "2")
+    sari = await shop.member()
+    await shop.buy(sari, at(3, 1), "10000")
+    await shop.buy(sari, at(3, 2), "10000")
+    award = Award(sari, 90, "goodwill", occurred_at=at(3, 3))
+    await ledger.award(session, program_id=shop.program_id, award=award, by="till", once=None, now=NOW)
+    assert await shop.buy(sari, at(3, 4), "9000") == 9  # 110 points
+
+    report = await shop.replayed(rules=[BASE | {"points": 2}])
+
+    assert report.points_tried == 20 + 20 + 2 * 18  # 130 points
+
+
+async def test_whoever_was_given_a_tier_by_hand_keeps_it(session):
+    shop = await Shop.open(session, BASE)
+    await shop.tier("Silver", 50, "2")
+    await shop.tier("Gold", 1_000, "3")
+    sari = await shop.member()
+    await shop.buy(sari, at(3, 1), "10000")
+    gold = await session.fetchval("SELECT id FROM tiers WHERE name = 'Gold'")
+    pin = {"tier_id": gold, "since": at(3, 2), "until": None}
+    await session.execute("UPDATE loyalty_accounts SET pin = $1", pin)
+    assert await shop.buy(sari, at(3, 3), "10000") == 30
+
+    report = await shop.replayed(rules=[BASE | {"points": 6}])
+
+    # Silver by 60 points, were she not Gold.
+    assert report.points_tried == 60 + 180
+
+
+@pytest.mark.parametrize("basis", ["spend", "visits"])
+async def test_what_is_tried_makes_no_difference_to_tiers_by_spend_or_visits(session, basis):
+    shop = await Shop.open(session, BASE)
+    await programs.set_tier_policy(session, program_id=shop.program_id, policy=TierPolicy(basis), now=NOW)
+    await shop.tier("Silver", 2 if basis == "visits" else 60_000, "2")
+    sari = await shop.member()
+    assert [await shop.buy(sari, at(3, day)) for day in (1, 2, 3)] == [45, 45, 90]
+
+    report = await shop.replayed(rules=[BASE | {"points": 100}])
+
+    assert report.points_tried == 4_500 + 4_500 + 9_000
 
 
 async def test_a_tier_has_the_factor_that_it_has_today(session):
@@ -532,9 +593,14 @@ money = st.integers(0, 99_999).map(lambda cents: Decimal(cents) / 100)
 categories = st.sampled_from(["drinks", "food", "gift"])
 lines = st.builds(
     Line, sku=st.sampled_from(["A", "B"]), category=categories, unit_price=money,
-    quantity=st.integers(0, 4).map(Decimal), tax=st.sampled_from([Decimal(0), Decimal("1.37")]),
+    quantity=st.integers(1, 4).map(Decimal), tax=st.sampled_from([Decimal(0), Decimal("1.37")]),
 )  # fmt: skip
 codes = st.sampled_from([None, "FOO", "BAR"])
+limits = st.builds(
+    lambda per, measure: {"per": per, **measure},
+    st.sampled_from(["day", "week", "month", "year", "lifetime"]),
+    st.sampled_from([{"times": 1}, {"times": 3}, {"points": 20}, {"points": 90}]),
+)
 definitions = st.fixed_dictionaries(
     {
         "kind": st.sampled_from(["per_amount", "per_amount", "per_unit", "per_visit", "multiplier"]),
@@ -545,7 +611,7 @@ definitions = st.fixed_dictionaries(
         "priority": st.integers(0, 2),
         "over_max": st.sampled_from(["trim", "reject"]),
         "applies_to": st.sampled_from(["amount", "all"]),
-        "status": st.sampled_from(["active", "active", "draft", "disabled"]),
+        "status": st.sampled_from(["active", "active", "active", "draft", "disabled"]),
     },
     optional={
         "filter": st.fixed_dictionaries({}, optional={"categories": st.lists(categories, max_size=2)}),
@@ -553,9 +619,22 @@ definitions = st.fixed_dictionaries(
         "min_spend": st.sampled_from(["1", "50"]),
         "code": st.sampled_from(["foo"]),
         "max_points_per_purchase": st.integers(1, 60),
+        "limits": st.lists(limits, max_size=2),
     },
 )
-tiers = st.dictionaries(st.integers(0, 300), st.sampled_from(["0.5", "1", "1.5", "2"]), max_size=3)
+rule_sets = st.lists(definitions, max_size=3).map(
+    lambda more: [
+        {"name": f"rule {number}", **rule} for number, rule in enumerate([{"kind": "per_amount", "points": 3}, *more])
+    ]
+)
+policies = st.builds(
+    TierPolicy, st.sampled_from(["points", "points", "spend", "visits"])
+) | st.builds(
+    TierPolicy, st.sampled_from(["points", "points", "spend", "visits"]),
+    st.sampled_from(["calendar_year", "rolling_months"]), st.sampled_from([1, 3, 12]),
+    st.sampled_from(["never", "one_level", "reassess"]), st.sampled_from([0, 20]),
+)  # fmt: skip
+tiers = st.dictionaries(st.integers(1, 900), st.sampled_from(["0.5", "1", "1.5", "2"]), max_size=3)
 
 
 @st.composite
@@ -579,74 +658,88 @@ class History:
     """What a shop is, and what happens in it, one thing after another: (who, hours since the last, basket or award)."""
 
     settings: dict[str, Any]
-    basis: Any
-    rules: Sequence[dict[str, Any]]
+    policy: TierPolicy
     tiers: dict[int, str]
     happened: Sequence[tuple[int, int, dict[str, Any] | int]]
-    first: int
-    days: int
 
 
-histories = st.builds(
-    History,
-    settings=st.fixed_dictionaries({
-        "rounding": st.sampled_from(["floor", "nearest", "ceil"]),
-        "earn_on": st.fixed_dictionaries({"tax": st.booleans(), "shipping": st.booleans()}),
-    }),
-    basis=st.sampled_from(["points", "spend", "visits"]),
-    rules=st.lists(definitions, max_size=3).map(lambda more: [{"kind": "per_amount"}, *more]),
-    tiers=tiers,
-    happened=st.lists(
-        st.tuples(st.integers(0, 2), st.integers(0, 90), baskets() | baskets() | st.integers(1, 200)),
-        min_size=2,
-        max_size=12,
-    ),
-    first=st.integers(0, 4),
-    days=st.integers(3, 60),
-)  # fmt: skip
+def histories(hours: st.SearchStrategy[int]) -> st.SearchStrategy[History]:
+    return st.builds(
+        History,
+        settings=st.fixed_dictionaries({
+            "rounding": st.sampled_from(["floor", "nearest", "ceil"]),
+            "earn_on": st.fixed_dictionaries({"tax": st.booleans(), "shipping": st.booleans()}),
+            "activation": st.fixed_dictionaries({"days": st.sampled_from([0, 0, 3])}),
+        }),
+        policy=policies,
+        tiers=tiers,
+        happened=st.lists(
+            st.tuples(st.integers(0, 2), hours, baskets() | baskets() | st.integers(1, 200)), min_size=2, max_size=12
+        ),
+    )  # fmt: skip
 
 
-def test_the_present_rules_give_exactly_what_was_issued_whatever_the_shop(world):
-    replayed = Counter[bool]()
+def prove(world: World, history: st.SearchStrategy[History], check: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+    """That `check` holds for any history, and for what else it is given: two rule sets and a period."""
+    issued = Counter[bool]()
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(history=histories)
-    def prove(history: History) -> None:
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+    @given(history, rule_sets, rule_sets, st.integers(0, 4), st.integers(3, 60))
+    def holds(history: History, present: Any, tried: Any, first: int, days: int) -> None:
         try:
-            report, issued = world.run(tell(world.session, history))
+            issued[world.run(check(world.session, history, present, tried, first, days)) > 0] += 1
         finally:
             world.start_again()
-        assert report.points_issued == issued
-        assert report.points_tried == issued
-        assert report.members_same == report.members
-        assert [month.points_tried for month in report.months] == [month.points_issued for month in report.months]
-        assert sum(rule.points for rule in report.rules) == issued
-        replayed[issued > 0] += 1
 
-    prove()
-    assert replayed[True] > replayed[False] / 4
+    holds()
+    assert issued[True] > issued[False], "most shops issue points"
 
 
-async def tell(session: Session, history: History) -> tuple[BacktestReport, int]:
-    """Let it happen; the report of its middle, and what was really issued then."""
-    shop = await Shop.open(session, settings=history.settings)
-    await programs.set_tier_policy(session, program_id=shop.program_id, policy=TierPolicy(history.basis), now=NOW)
-    for number, rule in enumerate(history.rules):
-        await shop.rule(name=f"rule {number}", **rule)
+async def tell(
+    session: Session, history: History, definitions: Sequence[dict[str, Any]]
+) -> tuple[Shop, list[tuple[date, int]]]:
+    """A shop with these rules in which it happens; the day and the points of each purchase."""
+    shop = await Shop.open(session, *definitions, settings=history.settings)
+    await programs.set_tier_policy(session, program_id=shop.program_id, policy=history.policy, now=NOW)
     for threshold, factor in history.tiers.items():
         await shop.tier(f"tier {threshold}", threshold, factor)
     people = [await shop.member() for _ in range(3)]
-    first_on = date(2026, 3, 1) + timedelta(days=history.first)
-    last_on = first_on + timedelta(days=history.days)
-    moment, issued = datetime(2026, 3, 1, tzinfo=ZONE), 0
+    moment = datetime(2026, 3, 1, tzinfo=ZONE)
+    earned = []
     for who, hours, what in history.happened:
         moment += timedelta(hours=hours)
         if isinstance(what, int):
-            await ledger.award(
-                session, program_id=shop.program_id, award=Award(people[who], what, "goodwill"), by="till", once=None,
-                now=NOW,
-            )  # fmt: skip
+            award = Award(people[who], what, "goodwill")
+            await ledger.award(session, program_id=shop.program_id, award=award, by="till", once=None, now=moment)
         else:
-            points = await shop.buy(people[who], moment, **what)
-            issued += points if first_on <= moment.date() <= last_on else 0
-    return await shop.replayed(first_on=first_on, last_on=last_on), issued
+            earned.append((moment.date(), await shop.buy(people[who], moment, now=moment, **what)))
+    return shop, earned
+
+
+def test_the_present_rules_give_exactly_what_was_issued_whatever_the_shop(world):
+    async def check(session: Session, history: History, present: Any, _: Any, first: int, days: int) -> int:
+        shop, earned = await tell(session, history, present)
+        first_on = date(2026, 3, 1) + timedelta(days=first)
+        last_on = first_on + timedelta(days=days)
+        issued = sum(points for day, points in earned if first_on <= day <= last_on)
+        report = await shop.replayed(first_on=first_on, last_on=last_on)
+        assert (report.points_issued, report.points_tried) == (issued, issued)
+        assert report.members_same == report.members
+        assert [month.points_tried for month in report.months] == [month.points_issued for month in report.months]
+        assert sum(rule.points for rule in report.rules) == issued
+        return sum(points for _, points in earned)
+
+    prove(world, histories(st.integers(0, 90)), check)
+
+
+def test_what_is_tried_gives_what_it_would_have_given_had_it_been_there_from_the_beginning(world):
+    async def check(session: Session, history: History, present: Any, tried: Any, *_: int) -> int:
+        shop, issued = await tell(session, history, present)
+        _, would_be = await tell(session, history, tried)
+        report = await shop.replayed(rules=tried, last_on=date(2028, 12, 31))
+        assert report.points_issued == sum(points for _, points in issued)
+        assert report.points_tried == sum(points for _, points in would_be)
+        return report.points_tried
+
+    # Not two on one day: what counts towards tiers is known by days.
+    prove(world, histories(st.integers(24, 900)), check)
