@@ -380,7 +380,7 @@ async def test_members_who_would_get_less_climb_later(session):
 
 async def test_an_award_counts_in_the_replay_from_its_day_on(session):
     shop = await Shop.open(session, BASE)
-    await shop.tier("Silver", 120, "2")
+    await shop.tier("Silver", 115, "2")
     sari = await shop.member()
     await shop.buy(sari, at(3, 1), "10000")
     await shop.buy(sari, at(3, 2), "10000")
@@ -391,6 +391,18 @@ async def test_an_award_counts_in_the_replay_from_its_day_on(session):
     report = await shop.replayed(rules=[BASE | {"points": 2}])
 
     assert report.points_tried == 20 + 20 + 2 * 18  # 130 points
+
+
+async def test_a_purchase_does_not_count_towards_its_own_tier(session):
+    shop = await Shop.open(session, BASE)
+    await shop.tier("Silver", 100, "2")
+    sari = await shop.member()
+    await shop.buy(sari, at(3, 1), "60000")
+    await shop.buy(sari, at(3, 2), "30000")
+
+    report = await shop.replayed(rules=[BASE | {"points": 3, "per": "2000"}])
+
+    assert report.points_tried == 90 + 45
 
 
 async def test_whoever_was_given_a_tier_by_hand_keeps_it(session):
@@ -684,7 +696,7 @@ def prove(world: World, history: st.SearchStrategy[History], check: Callable[...
     issued = Counter[bool]()
 
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
-    @given(history, rule_sets, rule_sets, st.integers(0, 4), st.integers(3, 60))
+    @given(history, rule_sets, rule_sets, st.integers(0, 12), st.integers(3, 60))
     def holds(history: History, present: Any, tried: Any, first: int, days: int) -> None:
         try:
             issued[world.run(check(world.session, history, present, tried, first, days)) > 0] += 1
