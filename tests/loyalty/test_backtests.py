@@ -309,6 +309,19 @@ async def test_what_a_rule_gave_before_the_period_uses_up_its_limits(session, li
     assert report.points_tried == points
 
 
+@pytest.mark.parametrize(("definition", "total"), [(BASE, "0"), (BASE | {"min_spend": "40000"}, "39999")])
+async def test_what_gave_nothing_before_the_period_has_used_nothing_up(session, definition, total):
+    shop = await Shop.open(session)
+    rule_id = await shop.rule(**definition)
+    sari = await shop.member()
+    assert [await shop.buy(sari, at(1, 5), total), await shop.buy(sari, at(2, 5))] == [0, 45]
+    await shop.give(rule_id, limits=[{"per": "year", "times": 1}])
+
+    report = await shop.replayed(first_on=date(2026, 2, 1))
+
+    assert report.points_tried == 45
+
+
 async def test_a_rule_that_is_sent_begins_with_nothing_used(session):
     shop = await Shop.open(session, VISIT)
     sari = await shop.member()
