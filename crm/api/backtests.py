@@ -78,9 +78,9 @@ async def start_backtest(
 ) -> Backtest:  # fmt: skip
     """Try rules on past purchases.
 
-    The worker replays them, and nothing of them is changed: read the backtest for its progress and its report. All else
-    stays as it was: members have the tiers that they had at each purchase, and refunds are left out on both sides. The
-    program's present rules give exactly what was issued, as far as it was issued by them.
+    The worker replays them and changes nothing: read the backtest for its progress and its report. Members have the
+    tier that they really had at each purchase, until what is tried makes it another one. Refunds are left out on both
+    sides.
     """
     await idempotency.begin(session, request=once)
     backtest = await backtests.start(session, program_id=program_id, question=data.question(), by=by, now=now)
