@@ -112,6 +112,15 @@ _LEDGER: Final = {
     """,
 }
 _ORDERS: Final = {
+    "qualifying_days": f"""
+        INSERT INTO qualifying_days (contact_id, program_id, local_on, points, spend, visits)
+        SELECT n.contact_id, n.program_id, e.at::date, sum({POINTS}), 5 * count(*), count(*) {_ENTRIES}
+        GROUP BY 1, 2, 3
+    """,
+    "rule_usages": f"""
+        INSERT INTO rule_usages (contact_id, program_id, rule_id, period, points, times)
+        SELECT n.contact_id, n.program_id, {_LOT_ID}, to_char(e.at, 'YYYY-MM'), {POINTS}, 1 {_ENTRIES}
+    """,
     "purchases": f"""
         INSERT INTO purchases (contact_id, program_id, order_ref, occurred_at, recorded_at, currency, total, basis,
             points, request_hash, content, rules, exact_points)

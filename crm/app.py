@@ -15,12 +15,16 @@ from crm.api import (
     docs,
     errors,
     health,
+    holds,
     identities,
     interactions,
     keys,
     loyalty,
+    me,
+    members,
     programs,
     purchases,
+    refunds,
     requests,
     routes,
 )
@@ -37,6 +41,10 @@ V1 = [
     *backtests.handlers,
     *loyalty.handlers,
     *purchases.handlers,
+    *refunds.handlers,
+    *holds.handlers,
+    *members.handlers,
+    *me.handlers,
 ]
 
 
@@ -47,7 +55,8 @@ def create_app(
 
     `database` opens the pool when the application starts and closes it when it stops. `region` is the country of phone
     numbers that are written without one.
-    Raises RuntimeError for a route without declared scopes.
+    Raises RuntimeError for a route without declared scopes, and for one that is a member's by its path or by its scope
+    only.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -83,6 +92,8 @@ def create_app(
                 continue
             if "scopes" not in handler.opt:
                 raise RuntimeError(f"{route.path} declares no scopes")
+            if (handler.opt["scopes"] == auth.MEMBER) != f"{route.path}/".startswith("/v1/me/"):
+                raise RuntimeError(f"{route.path}: what lies under /v1/me is for members, and nothing else is")
             if handler.resolve_before_request() is not app.before_request:
                 raise RuntimeError(f"{route.path} lets in whoever comes: before_request belongs to the application")
     return app, Edge(app, registry)

@@ -270,9 +270,45 @@ STATE = (
     """,
 )
 
+# What is known of an earlier transaction by a post that is about it.
+SUBJECT = (
+    f"""
+    CREATE FUNCTION points_subject(p_contact uuid, p_transaction uuid) RETURNS jsonb LANGUAGE sql STABLE AS $$
+        SELECT jsonb_build_object(
+            'cause', t.cause, 'points', t.points, 'order_ref', t.order_ref, 'reason', t.reason,
+            'reversed', EXISTS (
+                SELECT 1 FROM points_transactions r
+                WHERE r.contact_id = t.contact_id AND r.reverses = t.id AND r.kind = 'reverse'
+                    AND r.cause = 'reversal'
+            ),
+            'hold', (SELECT to_jsonb(h) FROM holds h WHERE h.contact_id = t.contact_id AND h.id = t.id),
+            'movements', (
+                SELECT jsonb_agg(jsonb_build_array(
+                    m.from_bucket, m.to_bucket, m.points, jsonb_build_array({LOT})) ORDER BY m.seq)
+                FROM points_movements m JOIN points_lots l
+                    ON l.contact_id = m.contact_id AND l.program_id = m.program_id AND l.id = m.lot_id
+                WHERE m.contact_id = t.contact_id AND m.program_id = t.program_id
+                    AND m.seq BETWEEN t.first_seq AND t.seq
+            ),
+            'returned', (
+                SELECT jsonb_object_agg(b.lot_id, b.points) FROM (
+                    SELECT m.lot_id, sum(m.points) AS points
+                    FROM points_transactions r JOIN points_movements m
+                        ON m.contact_id = r.contact_id AND m.program_id = r.program_id
+                        AND m.seq BETWEEN r.first_seq AND r.seq
+                    WHERE r.contact_id = t.contact_id AND r.reverses = t.id AND m.from_bucket = 'redeemed'
+                    GROUP BY m.lot_id
+                ) b
+            )
+        )
+        FROM points_transactions t WHERE t.contact_id = p_contact AND t.id = p_transaction
+    $$
+    """,
+)
+
 # See the revision that made it for why it is one volatile function with generic plans.
 LOCK = (
-    f"""
+    """
     CREATE FUNCTION lock_accounts(
         p_program uuid,          -- NULL: the default program
         p_contacts uuid[],
@@ -355,34 +391,7 @@ LOCK = (
             WHERE d.program_id = program AND d.order_ref = ANY (p_order_refs);
         END IF;
         IF p_subject IS NOT NULL THEN
-            SELECT jsonb_build_object(
-                'cause', t.cause, 'points', t.points, 'order_ref', t.order_ref, 'reason', t.reason,
-                'reversed', EXISTS (
-                    SELECT 1 FROM points_transactions r
-                    WHERE r.contact_id = t.contact_id AND r.reverses = t.id AND r.kind = 'reverse'
-                        AND r.cause = 'reversal'
-                ),
-                'hold', (SELECT to_jsonb(h) FROM holds h WHERE h.contact_id = t.contact_id AND h.id = t.id),
-                'movements', (
-                    SELECT jsonb_agg(jsonb_build_array(
-                        m.from_bucket, m.to_bucket, m.points, jsonb_build_array({LOT})) ORDER BY m.seq)
-                    FROM points_movements m JOIN points_lots l
-                        ON l.contact_id = m.contact_id AND l.program_id = m.program_id AND l.id = m.lot_id
-                    WHERE m.contact_id = t.contact_id AND m.program_id = t.program_id
-                        AND m.seq BETWEEN t.first_seq AND t.seq
-                ),
-                'returned', (
-                    SELECT jsonb_object_agg(b.lot_id, b.points) FROM (
-                        SELECT m.lot_id, sum(m.points) AS points
-                        FROM points_transactions r JOIN points_movements m
-                            ON m.contact_id = r.contact_id AND m.program_id = r.program_id
-                            AND m.seq BETWEEN r.first_seq AND r.seq
-                        WHERE r.contact_id = t.contact_id AND r.reverses = t.id AND m.from_bucket = 'redeemed'
-                        GROUP BY m.lot_id
-                    ) b
-                )
-            ) INTO subject
-            FROM points_transactions t WHERE t.contact_id = p_contacts[1] AND t.id = p_subject;
+            subject := points_subject(p_contacts[1], p_subject);
         END IF;
         RETURN NEXT;
         IF p_times IS NOT NULL THEN
@@ -402,7 +411,7 @@ LOCK = (
 
 def upgrade() -> None:
     bind = op.get_bind()
-    for statement in (*COLUMNS, *FACTS, *REVERSALS, *BACKFILL, *STATE, *LOCK):
+    for statement in (*COLUMNS, *FACTS, *REVERSALS, *BACKFILL, *STATE, *SUBJECT, *LOCK):
         bind.exec_driver_sql(statement)
 
 

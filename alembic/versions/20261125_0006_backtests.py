@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "20261125_0006"
-down_revision = "20261125_0000"
+down_revision = "20261125_0003"
 branch_labels = None
 depends_on = None
 

@@ -14,6 +14,7 @@ from crm.api.paging import Cursor, Limit, Page
 from crm.api.programs import NewEarningRule
 from crm.api.routes import delete, get, post
 from crm.api.schemas import YEAR_MAX, YEAR_MIN, Body
+from crm.contacts.conditions import InvalidCondition
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.loyalty import backtests
@@ -44,15 +45,15 @@ class NewBacktest(Body):
     """A question about the past: what would the purchases of these days have earned?
 
     The days are the program's own, both within. The rules are those that are sent, else the program's active ones; with
-    `include_drafts` the drafts among them count too. `conditions` is what to take a rule's condition for where the
-    purchase does not tell.
+    `include_drafts` the drafts among them count too. `conditions` is what to go by where a purchase does not tell
+    whether a rule's condition held: what is known of the member now, or that it did not, or did.
     """
 
     first_on: LocalDay = Field(alias="from")
     last_on: LocalDay = Field(alias="to")
     rules: Annotated[list[NewEarningRule], Field(min_length=1, max_length=RULES_MAX)] | None = None
     include_drafts: bool = False
-    conditions: Literal["false", "true"] = "false"
+    conditions: Literal["now", "false", "true"] = "now"
 
     @model_validator(mode="after")
     def _in_order(self) -> "NewBacktest":
@@ -71,7 +72,12 @@ class NewBacktest(Body):
         )  # fmt: skip
 
 
-@post("/programs/{program_id:uuid}/backtests", scopes={"programs:write"}, status_code=202, problems=(ProgramNotFound,))
+@post(
+    "/programs/{program_id:uuid}/backtests",
+    scopes={"programs:write"},
+    status_code=202,
+    problems=(ProgramNotFound, InvalidCondition),
+)
 async def start_backtest(
     session: Session, program_id: FromPath[UUID], data: NewBacktest, by: str, now: datetime,
     once: idempotency.Request | None,

@@ -11,15 +11,19 @@ _AWARD: Final = "0198f3b1-42c8-7f05-8e6d-1a3c5b7d9f02"
 _EARNING: Final = "0198f3b2-05a6-7d91-b4c7-3e5f7a9b1c80"
 _REDEMPTION: Final = "0198f3b4-61f2-7a4e-8d29-7b9d1f3a5c62"
 _REVERSAL: Final = "0198f3b6-1f0c-7e8b-a13f-5d7c9e1b3a44"
+_HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
+_CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
+_REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
+_FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
 _BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _NOW: Final = "2026-11-01T09:31:27.482915Z"
 
 
-def _balance(available: int, *, earned: int, redeemed: int = 0) -> dict[str, Any]:
+def _balance(available: int, *, earned: int, redeemed: int = 0, held: int = 0) -> dict[str, Any]:
     return {
-        "program_id": _PROGRAM, "available": available, "pending": 0, "held": 0, "lifetime_earned": earned,
+        "program_id": _PROGRAM, "available": available, "pending": 0, "held": held, "lifetime_earned": earned,
         "lifetime_redeemed": redeemed, "expiring": [], "expiring_later": 0,
     }  # fmt: skip
 
@@ -59,7 +63,7 @@ _POLICY: Final = {
 }  # fmt: skip
 
 _DOUBLE: Final = {"name": "Twice from 50,000", "kind": "multiplier", "factor": "2", "min_spend": "50000"}
-_QUESTION: Final = {"rules": [_NEW_RULE, _DOUBLE], "include_drafts": False, "conditions": "false"}
+_QUESTION: Final = {"rules": [_NEW_RULE, _DOUBLE], "include_drafts": False, "conditions": "now"}
 _OCTOBER: Final = {"from": "2026-10-01", "to": "2026-10-31"}
 
 EXAMPLES: Final[Mapping[str, Any]] = {
@@ -106,10 +110,16 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "version": 1, "created_at": _NOW, "updated_at": _NOW,
     },
     "NewEarningRule": _NEW_RULE,
-    "EarningRulePatch": {"points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]}},
+    "EarningRulePatch": {
+        "points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]},
+        "condition": {"all": [
+            {"field": "tier", "op": "in", "value": ["Silver", "Gold"]},
+            {"did": "purchase", "count": {"gte": 2}, "within": "P90D"},
+        ]},
+    },
     "EarningRule": {
         "id": _RULE, "program_id": _PROGRAM, "version": 1, **_NEW_RULE, "status": "active", "factor": "1",
-        "event": None, "limits": [], "filter": None, "window": None, "min_spend": None, "code": None,
+        "event": None, "limits": [], "filter": None, "condition": None, "window": None, "min_spend": None, "code": None,
         "max_points_per_purchase": None,
         "over_max": "trim", "stackable": True, "priority": 0, "applies_to": "amount", "created_at": _NOW,
         "updated_at": _NOW,
@@ -140,6 +150,34 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "id": _REDEMPTION, "program_id": _PROGRAM, "points": 40, "order_ref": "INV-1002", "status": "redeemed",
         "occurred_at": _NOW, "reversal_id": None,
     },
+    "NewTransfer": {"to_contact_id": _FRIEND, "points": 30},
+    "NewHold": {"points": 40, "expires_in": "PT15M", "reference": "checkout-77"},
+    "Held": {
+        "id": _HOLD, "points": 40, "status": "held", "expires_at": "2026-11-01T09:46:27.482915Z",
+        "balance": _balance(45, earned=95, held=40),
+    },
+    "NewCapture": {"points": 30},
+    "Captured": {
+        "id": _HOLD, "transaction_id": _CAPTURE, "points": 30, "points_released": 10, "status": "captured",
+        "balance": _balance(55, earned=95, redeemed=30),
+    },
+    "HoldView": {
+        "id": _HOLD, "program_id": _PROGRAM, "points": 40, "captured": 30, "status": "captured",
+        "reference": "checkout-77", "expires_at": "2026-11-01T09:46:27.482915Z", "created_at": _NOW,
+        "resolved_at": _NOW,
+    },
+    "NewRefund": {"refund_ref": "CN-17", "lines": [{"line": 0, "quantity": "1"}]},
+    "Refunded": {
+        "refund_ref": "CN-17", "transaction_id": _REVERSAL, "points_taken_back": 23, "points_written_off": 0,
+        "points_returned": 0, "points_returned_expired": 0, "balance": _balance(62, earned=95), "tier": _tier(928),
+    },
+    "RefundView": {
+        "id": _REFUND, "order_ref": "INV-1001", "refund_ref": "CN-17",
+        "content": {"amount": None, "lines": [{"line": 0, "quantity": "1"}], "occurred_at": None},
+        "amount": "22500", "points_taken_back": 23, "points_written_off": 0, "points_returned": 0,
+        "points_returned_expired": 0, "transaction_id": _REVERSAL, "return_transaction_id": None,
+        "occurred_at": _NOW, "recorded_at": _NOW,
+    },
     "NewReversal": {"reason": "order_cancelled"},
     "Returned": {
         "transaction_id": _REVERSAL, "points": 40, "points_returned": 40, "points_returned_expired": 0,
@@ -151,6 +189,26 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "available_after": 85, "rules": _RULES, "by": "key:Till 3",
     },
     "Loyalty": {**_balance(85, earned=95), "tier": _tier(905)},
+    "NewMemberToken": {"expires_in": "PT15M"},
+    "MemberToken": {
+        "token": "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOThmM2ExIn0.eyJhdWQiOiJzZXRpYS92MS9tZSJ9.q0Yw8Zt1hVn4c7RkXb2mFg",
+        "expires_at": "2026-11-01T09:46:27Z",
+    },
+    "Me": {
+        "id": _CONTACT, "name": "Sari Dewi", "given_name": "Sari", "locale": "id-ID",
+        "identities": [{"kind": "phone", "value": "+628123456789", "verified": True}],
+        "program": {"id": _PROGRAM, "name": "Kopi Club"}, "tier": "Gold",
+    },
+    "MyPointsTransaction": {
+        "id": _EARNING, "program_id": _PROGRAM, "kind": "earn", "cause": "purchase", "points": 45, "reason": None,
+        "order_ref": "INV-1001", "reverses": None, "occurred_at": _THEN, "recorded_at": _NOW, "available_after": 85,
+        "rules": [{"name": "A point for each 1,000", "points": 45}],
+    },
+    "MyRedemption": {"points": 40, "order_ref": "INV-1002"},
+    "TimelineEntry": {
+        "id": "0198f3a9-2e74-7b0f-8c5a-4d6e8f0a2b3c", "occurred_at": _THEN, "channel": "whatsapp", "kind": "message",
+        "direction": "inbound", "subject": None, "body": "Is my order ready?", "data": {},
+    },
     "NewBacktest": {**_OCTOBER, **_QUESTION},
     "Backtest": {
         "id": _BACKTEST, "program_id": _PROGRAM, "status": "completed", "period": _OCTOBER, **_QUESTION,
@@ -188,6 +246,18 @@ REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "invalid": (
         "Some fields are not valid.",
         {"errors": [{"pointer": "/points", "code": "int_type", "message": "Input should be a valid integer"}]},
+    ),
+    "invalid_condition": (
+        "`errors` says for each place what is wrong and what can stand there.",
+        {
+            "errors": [
+                {
+                    "pointer": "/condition/field",
+                    "code": "unknown_field",
+                    "message": "there is no such field; close to it: tags",
+                }
+            ]
+        },
     ),
     "order_ref_reused": ("This order belongs to another contact.", {}),
     "currency_mismatch": ("The program counts in IDR, the purchase is in SGD.", {}),

@@ -18,17 +18,21 @@ from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.errors import CrmError
-from crm.loyalty import balances, ledger, redemptions, transactions
+from crm.loyalty import balances, ledger, redemptions, transactions, transfers
 from crm.loyalty.balances import Loyalty, Posted
 from crm.loyalty.books import InsufficientPoints, PointsOutOfRange
-from crm.loyalty.journal import OrderRefReused
+from crm.loyalty.journal import MembershipSuspended, NotEnrolled, OrderRefReused
 from crm.loyalty.ledger import Award, ExpiresTooEarly, OccursTooLate, ZeroAdjustment
 from crm.loyalty.programs import ProgramNotFound, ProgramRequired
-from crm.loyalty.redemptions import Redemption, RedemptionNotFound, RedemptionView, Returned
+from crm.loyalty.redemptions import NothingToReturn, Redemption, RedemptionNotFound, RedemptionView, Returned
 from crm.loyalty.transactions import PointsTransaction, PointsTransactionDetail, PointsTransactionNotFound
+from crm.loyalty.transfers import TransferToSelf
 
 PROGRAM = (ContactNotFound, ProgramNotFound, ProgramRequired)
 """What refuses a call about the points of a contact in a program."""
+MEMBERSHIP = (NotEnrolled, MembershipSuspended)
+"""What refuses somebody who may neither earn nor spend."""
+SPENDING = (*MEMBERSHIP, InsufficientPoints)
 ProgramId = Annotated[UUID | None, QueryParameter(name="program", description="Left out: the default program.")]
 
 AsOf = Annotated[
@@ -98,6 +102,15 @@ class NewAdjustment(Body):
     qualifying: bool = False
 
 
+class NewTransfer(Body):
+    """Points for another member of the program."""
+
+    program_id: UUID | None = None
+    to_contact_id: UUID
+    points: Points
+    note: Text | None = None
+
+
 class NewRedemption(PlaceBody):
     """Points to pay with."""
 
@@ -128,7 +141,7 @@ async def get_loyalty(
 @post(
     "/contacts/{contact_id:uuid}/points-awards",
     scopes={"loyalty:award"},
-    problems=(*PROGRAM, OccursTooLate, ExpiresTooEarly, PointsOutOfRange),
+    problems=(*PROGRAM, *MEMBERSHIP, OccursTooLate, ExpiresTooEarly, PointsOutOfRange),
 )
 async def award_points(
     session: Session, contact_id: FromPath[UUID], data: NewAward, by: str, now: datetime,
@@ -173,7 +186,7 @@ async def award_points_batch(
 @post(
     "/contacts/{contact_id:uuid}/points-adjustments",
     scopes={"loyalty:adjust"},
-    problems=(*PROGRAM, InsufficientPoints, ZeroAdjustment, PointsOutOfRange),
+    problems=(*PROGRAM, NotEnrolled, InsufficientPoints, ZeroAdjustment, PointsOutOfRange),
 )
 async def adjust_points(
     session: Session, contact_id: FromPath[UUID], data: NewAdjustment, by: str, now: datetime,
@@ -195,9 +208,36 @@ async def list_adjustments(
 
 
 @post(
+    "/contacts/{contact_id:uuid}/points-transfers",
+    scopes={"loyalty:redeem"},
+    problems=(*PROGRAM, *SPENDING, TransferToSelf, PointsOutOfRange),
+)
+async def transfer_points(
+    session: Session, contact_id: FromPath[UUID], data: NewTransfer, by: str, now: datetime,
+    once: idempotency.Request | None,
+) -> Posted:  # fmt: skip
+    """Transfer points to another member.
+
+    They keep the ends they have, and count neither as spent nor as earned.
+    """
+    return await transfers.transfer(
+        session, program_id=data.program_id, contact_id=contact_id, to_contact_id=data.to_contact_id,
+        points=data.points, note=data.note, by=by, once=once, now=now,
+    )  # fmt: skip
+
+
+@get("/contacts/{contact_id:uuid}/points-transfers", scopes={"loyalty:read"}, problems=PROGRAM)
+async def list_transfers(
+    session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[PointsTransaction]:
+    """List what a contact transferred and was given, newest first."""
+    return await _transactions(session, contact_id, program, cursor, limit, cause="transfer")
+
+
+@post(
     "/contacts/{contact_id:uuid}/redemptions",
     scopes={"loyalty:redeem"},
-    problems=(*PROGRAM, InsufficientPoints, OrderRefReused, PointsOutOfRange),
+    problems=(*PROGRAM, *SPENDING, OrderRefReused, PointsOutOfRange),
     repeated="These points were redeemed for this order before; the balance is today's.",
 )
 async def redeem_points(
@@ -240,7 +280,7 @@ async def get_redemption(session: Session, contact_id: FromPath[UUID], redemptio
 @post(
     "/contacts/{contact_id:uuid}/redemptions/{redemption_id:uuid}/reversal",
     scopes={"loyalty:redeem"},
-    problems=(ContactNotFound, RedemptionNotFound, PointsOutOfRange),
+    problems=(ContactNotFound, RedemptionNotFound, NothingToReturn, PointsOutOfRange),
     repeated="It was reversed before; the balance is today's.",
 )
 async def reverse_redemption(
@@ -294,6 +334,7 @@ async def _transactions(
 
 handlers = [
     get_loyalty, award_points, list_awards, award_points_batch, adjust_points, list_adjustments,
+    transfer_points, list_transfers,
     redeem_points, list_redemptions, get_redemption, reverse_redemption,
     list_points_transactions, get_points_transaction,
 ]  # fmt: skip

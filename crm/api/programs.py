@@ -18,11 +18,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from crm.api import paging
+from crm.api.conditions import ConditionBody
 from crm.api.etags import IfMatch, etag, version_of
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.requests import decode
 from crm.api.routes import delete, get, patch, post, put
 from crm.api.schemas import Amount, Body, Code, Currency, Line, Patch, Points, PositiveAmount, Reference, Text, TimeZone
+from crm.contacts.conditions import InvalidCondition
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.loyalty import programs, rules, terms, tiers
@@ -191,6 +193,7 @@ class NewEarningRule(Body):
     factor: Factor = "1"
     event: Code | None = None
     filter: FilterBody | None = None
+    condition: ConditionBody | None = None
     window: WindowBody | None = None
     min_spend: PositiveAmount | None = None
     code: Reference | None = None
@@ -309,7 +312,11 @@ async def change_program(
     return Response(program, headers=etag(program.version))
 
 
-@post("/programs/{program_id:uuid}/earning-rules", scopes={"programs:write"}, problems=(ProgramNotFound,))
+@post(
+    "/programs/{program_id:uuid}/earning-rules",
+    scopes={"programs:write"},
+    problems=(ProgramNotFound, InvalidCondition),
+)
 async def create_earning_rule(
     session: Session, program_id: FromPath[UUID], data: NewEarningRule, now: datetime,
     once: idempotency.Request | None,
@@ -344,7 +351,7 @@ async def get_earning_rule(session: Session, program_id: FromPath[UUID], rule_id
 @patch(
     "/programs/{program_id:uuid}/earning-rules/{rule_id:uuid}",
     scopes={"programs:write"},
-    problems=(ProgramNotFound, EarningRuleNotFound),
+    problems=(ProgramNotFound, EarningRuleNotFound, InvalidCondition),
 )
 async def change_earning_rule(
     session: Session, program_id: FromPath[UUID], rule_id: FromPath[UUID], data: EarningRulePatch, now: datetime

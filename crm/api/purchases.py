@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from crm.api import batches, paging
 from crm.api.batches import BatchResult, Judged
-from crm.api.loyalty import PROGRAM, PlaceBody, ProgramId
+from crm.api.loyalty import MEMBERSHIP, PROGRAM, PlaceBody, ProgramId
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
 from crm.api.schemas import Amount, Body, Code, Currency, Instant, Line, Reference, either
@@ -32,7 +32,15 @@ from crm.loyalty.programs import ProgramNotFound, ProgramRequired
 from crm.loyalty.purchases import Bought, PurchaseNotFound, PurchaseView, Recorded
 
 _LINES_OR_TOTAL = {"lines": "array", "total": "string"}
-_REFUSALS = (*PROGRAM, OrderRefReused, CurrencyMismatch, UnknownDiscountLine, OccursTooLate, PointsOutOfRange)
+_REFUSALS = (
+    *PROGRAM,
+    *MEMBERSHIP,
+    OrderRefReused,
+    CurrencyMismatch,
+    UnknownDiscountLine,
+    OccursTooLate,
+    PointsOutOfRange,
+)
 
 
 class LineBody(Body):

@@ -41,8 +41,9 @@ def backtest(
     ] = None,
     include_drafts: Annotated[bool, typer.Option("--include-drafts", help="Count rules that are drafts too.")] = False,
     conditions: Annotated[
-        Literal["false", "true"], typer.Option(help="What to take a condition for where the purchase does not tell.")
-    ] = "false",
+        Literal["now", "false", "true"],
+        typer.Option(help="What to go by where a purchase does not tell whether a rule's condition held."),
+    ] = "now",
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Replay a past period with other rules: points, cost, members, and the difference to what was really issued.

@@ -231,17 +231,34 @@ _OPEN_LOTS: Final = _differences(
             coalesce(sum(remaining) FILTER (WHERE active), 0) AS available,
             coalesce(sum(remaining) FILTER (WHERE NOT active), 0) AS pending,
             coalesce(-sum(remaining) FILTER (WHERE kind = 'deficit'), 0) AS deficit,
-            min(CASE WHEN active THEN expires_at ELSE least(activates_at, expires_at) END)
+            min(CASE WHEN active THEN expires_at ELSE least(activates_at, cancels_at, expires_at) END)
                 FILTER (WHERE remaining > 0) AS due_at
         FROM points_lots GROUP BY contact_id, program_id
+    ), aside AS (
+        SELECT contact_id, program_id, sum(points) AS points, min(expires_at) AS due_at FROM holds
+        WHERE status = 'held' GROUP BY contact_id, program_id
+    ), counting AS (
+        SELECT contact_id, program_id, sum(points) AS points, sum(spend) AS spend, sum(visits) AS visits
+        FROM qualifying_days GROUP BY contact_id, program_id
     )
-    SELECT FINDINGS FROM loyalty_accounts a LEFT JOIN open o USING (contact_id, program_id)
+    SELECT FINDINGS FROM loyalty_accounts a
+    LEFT JOIN open o USING (contact_id, program_id)
+    LEFT JOIN aside h USING (contact_id, program_id)
+    LEFT JOIN counting q USING (contact_id, program_id)
     """,
     _Value("lots.available", "a.available", "coalesce(o.available, 0)"),
     _Value("lots.pending", "a.pending", "coalesce(o.pending, 0)"),
     _Value("lots.held", "a.held", "coalesce(o.held, 0)"),
     _Value("account.deficit", "coalesce(o.deficit, 0)", "a.deficit"),
-    _Value("account.next_due_at", "o.due_at", "greatest(o.due_at, coalesce(a.next_due_at, 'infinity'))"),
+    _Value("holds.points", "a.held", "coalesce(h.points, 0)"),
+    _Value(
+        "account.next_due_at",
+        "least(o.due_at, h.due_at)",
+        "greatest(least(o.due_at, h.due_at), coalesce(a.next_due_at, 'infinity'))",
+    ),
+    _Value("account.qualifying_points", "coalesce(q.points, 0)", "a.qualifying_points"),
+    _Value("account.qualifying_spend", "coalesce(q.spend, 0)", "a.qualifying_spend"),
+    _Value("account.qualifying_visits", "coalesce(q.visits, 0)", "a.qualifying_visits"),
 )
 
 _TRANSACTIONS: Final = _differences(
@@ -251,7 +268,9 @@ _TRANSACTIONS: Final = _differences(
             (max(ARRAY[seq, available_after]))[2] AS available_after,
             min(occurred_at) AS occurred_at, min(recorded_at) AS recorded_at, count(*) AS movements,
             sum({_into("available")} + {_into("pending")}::numeric + {_into("held")}) AS points,
-            coalesce(sum(points) FILTER (WHERE from_bucket = 'pending' AND to_bucket = 'available'), 0) AS activated
+            coalesce(sum(points) FILTER (WHERE from_bucket = 'pending' AND to_bucket = 'available'), 0) AS activated,
+            coalesce(sum(points) FILTER (WHERE to_bucket = 'held'), 0) AS held,
+            coalesce(sum(points) FILTER (WHERE from_bucket = 'held'), 0) AS unheld
         FROM points_movements GROUP BY contact_id, program_id, transaction_id
     )
     SELECT FINDINGS FROM moved m FULL JOIN points_transactions t USING (contact_id, program_id, id)
@@ -265,8 +284,8 @@ _TRANSACTIONS: Final = _differences(
     _Value("transaction.recorded_at", "m.recorded_at", "t.recorded_at"),
     _Value(
         "transaction.points",
-        """CASE WHEN t.kind IN ('earn', 'redeem', 'adjust', 'expire', 'reverse') THEN m.points
-                WHEN t.kind = 'activate' THEN m.activated END""",
+        """CASE t.kind WHEN 'activate' THEN m.activated WHEN 'hold' THEN -m.held WHEN 'capture' THEN -m.unheld
+                WHEN 'release' THEN m.unheld ELSE m.points END""",
         "t.points",
     ),
     place="'transaction ' || id",
@@ -331,7 +350,7 @@ _REDEMPTIONS: Final = _differences(
     FROM redemptions r
     FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'redeem' AND cause = 'redemption') t
         ON t.contact_id = r.contact_id AND t.id = r.id
-    LEFT JOIN (SELECT * FROM points_transactions WHERE kind = 'reverse') b
+    LEFT JOIN (SELECT * FROM points_transactions WHERE kind = 'reverse' AND cause = 'reversal') b
         ON b.contact_id = r.contact_id AND b.reverses = r.id
     LEFT JOIN order_directory d ON d.program_id = r.program_id AND d.order_ref = r.order_ref
     """,
@@ -354,6 +373,68 @@ _REDEMPTIONS: Final = _differences(
     contact="coalesce(r.contact_id, t.contact_id)",
     program="coalesce(r.program_id, t.program_id)",
     place="'redemption ' || r.id",
+)
+
+_HOLDS: Final = _differences(
+    """
+    SELECT FINDINGS
+    FROM holds h
+    FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'hold') t ON t.contact_id = h.contact_id AND t.id = h.id
+    LEFT JOIN (
+        SELECT contact_id, reverses AS id, -sum(points) FILTER (WHERE kind = 'capture') AS captured,
+            sum(abs(points)) AS ended
+        FROM points_transactions WHERE kind IN ('capture', 'release') GROUP BY contact_id, reverses
+    ) e ON e.contact_id = h.contact_id AND e.id = h.id
+    """,
+    _Value("hold", "'a hold'", "CASE WHEN h.id IS NULL THEN 'none' END", "'hold ' || t.id"),
+    _Value("hold.transaction", "'a transaction'", "CASE WHEN t.id IS NULL THEN 'none' END"),
+    _Value("hold.points", "-t.points::numeric", "h.points"),
+    _Value("hold.captured", "CASE WHEN h.id IS NOT NULL THEN coalesce(e.captured, 0) END", "h.captured"),
+    _Value(
+        "hold.status",
+        """CASE WHEN e.id IS NULL THEN 'held' WHEN e.ended <> h.points THEN 'ended whole'
+                WHEN e.captured > 0 THEN 'captured' WHEN h.status = 'expired' THEN 'expired' ELSE 'released' END""",
+        "h.status",
+    ),
+    contact="coalesce(h.contact_id, t.contact_id)",
+    program="coalesce(h.program_id, t.program_id)",
+    place="'hold ' || h.id",
+)
+
+_REFUNDS: Final = _differences(
+    """
+    SELECT FINDINGS
+    FROM (
+        SELECT contact_id, program_id, order_ref || ' / ' || refund_ref AS ref, transaction_id AS id,
+            -points_taken_back AS points
+        FROM refunds WHERE transaction_id IS NOT NULL OR points_taken_back > 0
+        UNION ALL
+        SELECT contact_id, program_id, order_ref || ' / ' || refund_ref, return_transaction_id, points_returned
+        FROM refunds WHERE return_transaction_id IS NOT NULL OR points_returned > 0
+    ) r
+    FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'reverse' AND cause = 'refund') t
+        ON t.contact_id = r.contact_id AND t.id = r.id
+    """,
+    _Value("refund", "'a refund'", "CASE WHEN r.ref IS NULL THEN 'none' END", "'transaction ' || t.id"),
+    _Value("refund.transaction", "'a transaction'", "CASE WHEN t.id IS NULL THEN 'none' END"),
+    _Value("refund.points", "t.points", "r.points"),
+    contact="coalesce(r.contact_id, t.contact_id)",
+    program="coalesce(r.program_id, t.program_id)",
+    place="'refund ' || r.ref",
+)
+
+# What one side of a transfer gave, the other has; an account alone may not tell.
+_TRANSFERS: Final = _differences(
+    """
+    WITH sides AS (
+        SELECT id, program_id, min(contact_id::text)::uuid AS contact_id, sum(points) AS points, count(*) AS sides
+        FROM points_transactions WHERE kind = 'transfer' GROUP BY id, program_id
+    )
+    SELECT FINDINGS FROM sides
+    """,
+    _Value("transfer.points", "0", "points"),
+    _Value("transfer.sides", "2", "sides"),
+    place="'transaction ' || id",
 )
 
 _TOTALS: Final = """
@@ -389,6 +470,9 @@ CHECKS: Final = {
     "timeline": _TIMELINE,
     "purchases": _PURCHASES,
     "redemptions": _REDEMPTIONS,
+    "holds": _HOLDS,
+    "refunds": _REFUNDS,
+    "transfers": _TRANSFERS,
 }
 """By title. Each selects findings, with nothing said where one of `expected` and `found` is NULL."""
 SUMS: Final = "sums of each program"

@@ -7,7 +7,7 @@ be given up and begun again at any time: the rule set is kept with the backtest,
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -17,14 +17,15 @@ from asyncpg import Record
 from sqlalchemy import BigInteger, Boolean, Column, Date, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm.contacts.conditions import Facts
 from crm.db import queue
 from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.errors import Conflict, NotFound
-from crm.loyalty import programs
+from crm.interactions.histories import Moment
+from crm.loyalty import circumstances, contribution, programs
 from crm.loyalty.basket import Purchase
-from crm.loyalty.earning import Rule
 from crm.loyalty.ladders import Counted, Pin
 from crm.loyalty.limits import Used
 from crm.loyalty.replay import Assumption, BacktestReport, Before, Past, Replay, Trial
@@ -53,6 +54,7 @@ JOB: Final = "run_backtest"
 BATCH: Final = 500
 """Purchases read and judged at a time: short enough that whoever shares the process waits for no more than a blink."""
 
+_INSTANT: Final = timedelta(microseconds=1)
 _COLUMNS: Final = """
     id, program_id, status, first_on, last_on, rules, rules_sent, include_drafts, conditions, done, total, report, by,
     created_at, finished_at
@@ -115,7 +117,7 @@ class Question:
     last_on: date
     rules: Sequence[Mapping[str, Any]] | None = None
     include_drafts: bool = False
-    conditions: Assumption = "false"
+    conditions: Assumption = "now"
 
 
 @dataclass(slots=True)
@@ -148,7 +150,7 @@ class Backtest:
 
 
 async def start(session: Session, *, program_id: UUID, question: Question, by: str, now: datetime) -> Backtest:
-    """Have the worker answer a question. Raises ProgramNotFound."""
+    """Have the worker answer a question. Raises ProgramNotFound, InvalidCondition."""
     await programs.get(session, program_id=program_id)
     row = await session.fetchrow(
         f"""
@@ -206,7 +208,7 @@ async def cancel(session: Session, *, program_id: UUID, backtest_id: UUID, now: 
 
 
 async def prepare(session: Session, *, program_id: UUID, question: Question) -> Replay:
-    """A replay of its own, that no backtest is kept of. Raises ProgramNotFound."""
+    """A replay of its own, that no backtest is kept of. Raises ProgramNotFound, InvalidCondition."""
     return await _replay(session, program_id, question, await _rule_set(session, program_id, question))
 
 
@@ -237,14 +239,18 @@ async def advance(session: Session, *, replay: Replay) -> bool:
     trial = replay.trial
     contact_id, occurred_at, recorded_at, order_ref = replay.position or (UUID(int=0), trial.since, trial.since, "")
     rows = await session.fetch(
-        _NEXT, trial.program_id, trial.since, trial.until, contact_id, occurred_at, recorded_at, order_ref, BATCH
+        _NEXT, trial.program.id, trial.since, trial.until, contact_id, occurred_at, recorded_at, order_ref, BATCH
     )
     before = await _before(session, trial, {row["contact_id"] for row in rows if replay.is_new(row["contact_id"])})
-    for row in rows:
-        purchase = msgspec.convert(row["content"], Purchase)
-        past = Past(row["contact_id"], purchase, row["points"], row["rules"])
-        replay.add(past, before=before[past.contact_id])
-        replay.position = row["contact_id"], row["occurred_at"], row["recorded_at"], row["order_ref"]
+    pasts = [
+        Past(row["contact_id"], msgspec.convert(row["content"], Purchase), row["points"], row["rules"]) for row in rows
+    ]
+    facts = await _facts(session, replay, pasts)
+    for past in pasts:
+        replay.add(past._replace(facts=facts.get(_just_before(past), past.facts)), before=before[past.contact_id])
+    if rows:
+        last = rows[-1]
+        replay.position = last["contact_id"], last["occurred_at"], last["recorded_at"], last["order_ref"]
     return len(rows) == BATCH
 
 
@@ -285,27 +291,25 @@ async def fail(session: Session, *, program_id: UUID, backtest_id: UUID, now: da
 async def _rule_set(session: Session, program_id: UUID, question: Question) -> list[list[Any]]:
     """The rules to try as [id, version, definition]; those that were sent are numbered from 1."""
     if question.rules is not None:
-        return [[UUID(int=number), 0, dict(rule)] for number, rule in enumerate(question.rules, 1)]
+        for number, rule in enumerate(question.rules):
+            if (condition := rule.get("condition")) is not None:
+                contribution.condition_of(condition, pointer=f"/rules/{number}/condition")
+        return [[str(UUID(int=number)), 0, dict(rule)] for number, rule in enumerate(question.rules, 1)]
     rows = await session.fetch(_RULES, program_id, question.include_drafts)
-    return [[row["id"], row["version"], row["definition"]] for row in rows]
+    return [[str(row["id"]), row["version"], row["definition"]] for row in rows]
 
 
 async def _replay(session: Session, program_id: UUID, question: Question, rules: Sequence[Sequence[Any]]) -> Replay:
     program = await programs.load(session, program_id=program_id)
     price = await session.fetchval("SELECT settings->>'cost_per_point' FROM programs WHERE id = $1", program_id)
     trial = Trial(
-        program_id=program_id,
+        program=program,
         first_on=question.first_on,
         last_on=question.last_on,
-        rules=tuple(
-            Rule.of(definition, id=UUID(str(rule_id)), version=version) for rule_id, version, definition in rules
-        ),
+        rules=tuple(programs.rule_of(*rule) for rule in rules),
         rules_sent=question.rules is not None,
         include_drafts=question.include_drafts,
         conditions=question.conditions,
-        terms=program.terms,
-        ladder=program.ladder,
-        activation=program.activation,
         cost_per_point=None if price is None else Decimal(price),
     )
     return Replay(trial, total=await session.fetchval(_COUNT, program_id, trial.since, trial.until))
@@ -317,17 +321,33 @@ async def _before(session: Session, trial: Trial, contact_ids: set[UUID]) -> def
     people = sorted(contact_ids)
     if people and (carried := trial.carried()):
         for row in await session.fetch(
-            _USED, people, trial.program_id, [str(limit.rule.id) for limit in carried],
+            _USED, people, trial.program.id, [str(limit.rule.id) for limit in carried],
             [limit.rule.kind == "per_amount" for limit in carried], [limit.since for limit in carried], trial.since,
         ):  # fmt: skip
             limit = carried[row["number"] - 1]
             before[row["contact_id"]].usage[limit.rule.id, limit.period] = Used(row["points"], row["times"])
     if people and trial.climbs:
-        for row in await session.fetch(_COUNTED, people, trial.program_id, trial.last_on):
+        for row in await session.fetch(_COUNTED, people, trial.program.id, trial.last_on):
             member = before[row["contact_id"]]
             member.days = {date.fromisoformat(day): Counted(points) for day, points in row["days"] or ()}
             member.pin = None if row["pin"] is None else msgspec.convert(row["pin"], Pin)
     return before
+
+
+async def _facts(session: Session, replay: Replay, pasts: Sequence[Past]) -> Mapping[Moment, Facts]:
+    """What conditions ask that purchases do not tell: fields as they are now, histories as they were before each."""
+    if replay.trial.conditions != "now":
+        return {}
+    untold = [(_just_before(past), condition) for past in pasts for condition in replay.untold(past)]
+    if not untold:
+        return {}
+    moments, asked = (dict.fromkeys(each) for each in zip(*untold, strict=True))
+    return await circumstances.facts_for(session, program=replay.trial.program, asked=asked, moments=moments)
+
+
+def _just_before(past: Past) -> Moment:
+    # By now the purchase itself stands in its member's history.
+    return past.contact_id, past.purchase.occurred_at - _INSTANT
 
 
 def _view(row: Record | None) -> Backtest:

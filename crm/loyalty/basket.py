@@ -150,10 +150,9 @@ def measure(purchase: Purchase, terms: Terms) -> Basket:
     """Discounts first, on lines and then on the order; then tax comes off, then the share paid with points."""
     if purchase.currency != terms.currency:
         raise CurrencyMismatch(f"The program counts in {terms.currency}, the purchase is in {purchase.currency}.")
-    lines = purchase.lines or (Line(unit_price=purchase.total or NO_MONEY),)
+    lines = _lines(purchase)
     with localcontext(EXACT):
-        listed = [max(NO_MONEY, line.quantity * line.unit_price) for line in lines]
-        goods = _discounted(listed, purchase.discounts)
+        goods = goods_of(purchase)
         charged = max(NO_MONEY, purchase.shipping)
         paid = _paid_with_money(purchase.payments, goods, charged) if purchase.payments else ALL
         bases = goods if terms.tax else [_without(line.tax, money) for line, money in zip(lines, goods, strict=True)]
@@ -164,6 +163,17 @@ def measure(purchase: Purchase, terms: Terms) -> Basket:
         bases = [base * paid for base in bases]
     total = bases[0] if len(bases) == 1 else sum(bases, NONE)
     return Basket(lines=lines, goods=goods, bases=bases, total=total, paid=paid, places=_places(purchase))
+
+
+def goods_of(purchase: Purchase) -> list[Fraction]:
+    """Each line less its discounts, tax included: the money that a refund counts in. Raises UnknownDiscountLine."""
+    with localcontext(EXACT):
+        listed = [max(NO_MONEY, line.quantity * line.unit_price) for line in _lines(purchase)]
+        return _discounted(listed, purchase.discounts)
+
+
+def _lines(purchase: Purchase) -> Sequence[Line]:
+    return purchase.lines or (Line(unit_price=purchase.total or NO_MONEY),)
 
 
 def _discounted(listed: list[Decimal], discounts: Sequence[Discount]) -> list[Fraction]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from heapq import heapify, heappop, heappush
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 from crm.db.ids import uuid7
@@ -32,13 +32,6 @@ class InsufficientPoints(Conflict):
 class PointsOutOfRange(Invalid):
     code = "points_out_of_range"
     title = "The balance would leave the range that every client can read"
-
-
-class Taken(NamedTuple):
-    """What a refund took back: `debited`, and how many of these had never counted towards the tiers."""
-
-    debited: int
-    uncounted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +109,19 @@ class Book:
 
     # ------------------------------------------------------------------ business facts
 
-    def open(self, kind: str, *, cause: str, points: int, occurred_at: datetime, by: str, **facts: Any) -> Transaction:
+    def open(
+        self,
+        kind: str,
+        *,
+        cause: str,
+        points: int,
+        occurred_at: datetime,
+        by: str,
+        transaction_id: UUID | None = None,
+        **facts: Any,
+    ) -> Transaction:
         """Begin a transaction; the movements that follow belong to it until the next one begins."""
-        transaction = Transaction(uuid7(), kind, cause, points, occurred_at, by, **facts)
+        transaction = Transaction(transaction_id or uuid7(), kind, cause, points, occurred_at, by, **facts)
         self.transactions.append(transaction)
         return transaction
 
@@ -261,6 +264,12 @@ class Book:
         if missing:
             raise self.insufficient(points, available=points - missing)
 
+    def set_aside(self, points: int, *, expires_at: datetime) -> None:
+        """Take available points as `spend` does, to be captured or released by `expires_at`."""
+        self.spend(points, "held")
+        if self.next_due_at is None or expires_at < self.next_due_at:
+            self.next_due_at = expires_at
+
     def spendable(self, *, except_order: str | None = None) -> list[Lot]:
         """The known lots that can be spent now, in the order of spending."""
         never = datetime.max.replace(tzinfo=UTC)
@@ -309,32 +318,24 @@ class Book:
             if part:
                 yield part, self.lots.setdefault(lot.id, lot)
 
-    def take_back(self, points: int, order_ref: str, *, policy: str) -> Taken:
+    def take_back(self, points: int, order_ref: str, *, policy: str) -> int:
         """Take back what an order earned: first from its own lots, then what else is pending, then what is available.
 
-        `policy` is `only_pending`, `within_balance` or `unlimited`; what it does not reach is left.
+        `policy` is `only_pending`, `within_balance` or `unlimited`. Returns how many points it could reach; needs all
+        open lots.
         """
-        missing, uncounted = points, 0
-        own = [lot for lot in self.lots.values() if lot.order_ref == order_ref and lot.remaining > 0]
-        others = [lot for lot in self.lots.values() if lot.order_ref != order_ref and lot.remaining > 0]
-        waiting = [lot for lot in (*own, *others) if not lot.active]
-        available = [lot for lot in self.spendable() if lot.order_ref == order_ref]
-        available += [lot for lot in self.spendable() if lot.order_ref != order_ref]
-        if policy == "only_pending":
-            chosen = waiting
-        else:
-            chosen = [*own, *(lot for lot in waiting if lot not in own), *(lot for lot in available if lot not in own)]
-        for lot in chosen:
+        waiting = [lot for lot in self.lots.values() if lot.remaining > 0 and not lot.active]
+        reachable = waiting if policy == "only_pending" else [*waiting, *self.spendable()]
+        missing = points
+        for lot in sorted(reachable, key=lambda lot: lot.order_ref != order_ref):
             taken = min(lot.remaining, missing)
-            if not taken:
-                break
-            uncounted += 0 if lot.active or lot not in own else taken
-            self._move(lot, "available" if lot.active else "pending", "revoked", taken)
-            missing -= taken
+            if taken:
+                self._move(lot, "available" if lot.active else "pending", "revoked", taken)
+                missing -= taken
         if missing and policy == "unlimited":
             self._move(self._deficit_lot(), "available", "revoked", missing)
             missing = 0
-        return Taken(points - missing, uncounted)
+        return points - missing
 
     def settle(self, *, before: Phase | None = None) -> None:
         """Write down what time alone has done up to `now`, each thing at its own instant.

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 from uuid import UUID
 
+from crm.contacts.conditions import Condition
 from crm.loyalty import limits
 from crm.loyalty.basket import EXACT, NO_PURCHASE, NONE, SHIPPING, Basket, Filter, Purchase, Rounding, Terms, measure
 from crm.loyalty.limits import Limit, Used
@@ -86,7 +87,7 @@ class Rule:
     factor: Decimal = Decimal(1)
     event: str | None = None
     filter: Filter | None = None
-    condition: Mapping[str, Any] | None = None
+    condition: Condition | None = None
     window: Window | None = None
     min_spend: Decimal | None = None
     code: str | None = None
@@ -111,7 +112,10 @@ class Rule:
 
     @classmethod
     def of(cls, definition: Mapping[str, Any], *, id: UUID, version: int) -> Self:  # noqa: A002
-        """The rule that a JSON definition of the API describes, with its `name`, `kind` and `status`."""
+        """The rule that a JSON definition of the API describes, with its `name`, `kind` and `status`.
+
+        Its `condition` is parsed already.
+        """
         given = {key: value for key, value in definition.items() if value is not None}
         for name in ("points", "per", "factor", "min_spend"):
             if name in given:

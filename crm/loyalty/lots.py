@@ -45,7 +45,7 @@ class Lot:
     @property
     def counted_at(self) -> datetime:
         """When its points began to count towards the tiers."""
-        return self.activates_at or self.earned_at
+        return max(self.activates_at or self.earned_at, self.earned_at)
 
 
 class Phase(IntEnum):

@@ -15,7 +15,7 @@ from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.errors import Invalid, NotFound, Stale
-from crm.loyalty import tiers
+from crm.loyalty import contribution, tiers
 from crm.loyalty.basket import Terms
 from crm.loyalty.earning import Rule
 from crm.loyalty.expiry import Activation, Expiry
@@ -276,7 +276,7 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
             tax=earn_on.get("tax", False),
             shipping=earn_on.get("shipping", False),
         ),
-        rules=tuple(Rule.of(doc, id=UUID(rule_id), version=number) for rule_id, number, doc in row["rules"] or ()),
+        rules=tuple(rule_of(*rule) for rule in row["rules"] or ()),
         ladder=Ladder(
             _tiers(row["tiers"] or ()), policy.basis, policy.window, policy.months or 12, policy.downgrade,
             policy.grace_days, zone,
@@ -290,6 +290,13 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
         explicit_enrolment=settings["enrolment"] == "explicit",
     )  # fmt: skip
     return program
+
+
+def rule_of(rule_id: str, version: int, definition: dict[str, Any]) -> Rule:
+    """The compiled rule, its condition included, of a stored definition."""
+    if (condition := definition.get("condition")) is not None:
+        definition = {**definition, "condition": contribution.condition_of(condition)}
+    return Rule.of(definition, id=UUID(rule_id), version=version)
 
 
 def _tiers(rows: Sequence[tuple[str, str, int, dict[str, Any]]]) -> tuple[Tier, ...]:

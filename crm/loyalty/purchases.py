@@ -21,10 +21,12 @@ from crm.db.writes import Insert
 from crm.errors import CrmError, NotFound
 from crm.interactions import people, timeline
 from crm.interactions.people import Sender
+from crm.interactions.timeline import Interaction
 from crm.loyalty import balances, earning, earnings, journal
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.basket import Purchase
 from crm.loyalty.books import Book
+from crm.loyalty.circumstances import Circumstances
 from crm.loyalty.earnings import RuleRow
 from crm.loyalty.journal import Locked, OrderRefReused
 from crm.loyalty.ledger import check_occurred
@@ -190,7 +192,7 @@ async def _record(
         await journal.know_all_lots(session, books=list(locked.books.values()))
     stored = await _stored(session, locked, known)
     results: list[tuple[Recorded, bool] | CrmError] = []
-    plan = _Plan(locked, by)
+    plan = _Plan(locked, by, await _circumstances(session, locked, known, stored))
     for buyer, item in zip(buyers, bought, strict=True):
         try:
             if isinstance(buyer, CrmError):
@@ -238,11 +240,21 @@ async def _stored(
     return {(row["contact_id"], row["order_ref"]): dict(row) for row in rows}
 
 
+async def _circumstances(
+    session: Session, locked: Locked, known: Sequence[tuple[UUID, Bought]], stored: Mapping[tuple[UUID, str], Any]
+) -> Circumstances:
+    """What the rules' conditions ask about the buyers, each at the time of a purchase that is new."""
+    new = [(buyer, item.purchase) for buyer, item in known if (buyer, item.purchase.order_ref) not in stored]
+    moments = [(buyer, purchase.occurred_at) for buyer, purchase in new]
+    return await Circumstances.read(session, program=locked.program, books=locked.books, moments=moments)
+
+
 class _Plan:
     """The rows of the purchases planned so far; two of the same order within one batch meet here."""
 
-    def __init__(self, locked: Locked, by: str) -> None:
+    def __init__(self, locked: Locked, by: str, circumstances: Circumstances) -> None:
         self.locked = locked
+        self.circumstances = circumstances
         self.by = by
         self.rows: list[tuple[Any, ...]] = []
         self.entries: list[tuple[Any, ...]] = []
@@ -265,9 +277,10 @@ class _Plan:
                 raise OrderRefReused("This order stands in the batch twice, with different content.")
             return planned[1], False
 
-        earned = earning.evaluate(
-            purchase, rules=program.rules, terms=program.terms, member=earnings.member(book, purchase.occurred_at)
+        member = earnings.member(
+            book, purchase.occurred_at, condition_holds=self.circumstances.conditions_hold(book, purchase.occurred_at)
         )
+        earned = earning.evaluate(purchase, rules=program.rules, terms=program.terms, member=member)
         book.ensure_room(earned.points)
         rules = [earnings.rule_row(outcome) for outcome in earned.rules]
         if "purchase" in program.expiry.activities:
@@ -302,6 +315,7 @@ class _Plan:
                 },
             )
         )  # fmt: skip
+        self.circumstances.happened(Interaction(*self.entries[-1]))
         if owner is None:
             self.claims[purchase.order_ref] = contact_id
         self._planned[purchase.order_ref] = (request_hash, recorded)

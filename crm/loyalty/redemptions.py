@@ -11,7 +11,7 @@ from crm.db import idempotency
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert, Update
-from crm.errors import NotFound
+from crm.errors import Conflict, NotFound
 from crm.loyalty import balances, journal
 from crm.loyalty.balances import Balance
 from crm.loyalty.journal import Locked, OrderRefReused
@@ -39,6 +39,11 @@ _VIEW: Final = "id, program_id, points, order_ref, status, occurred_at, reversal
 class RedemptionNotFound(NotFound):
     code = "redemption_not_found"
     title = "There is no such redemption"
+
+
+class NothingToReturn(Conflict):
+    code = "nothing_to_return"
+    title = "Nothing of the redemption is left to return"
 
 
 @dataclass(slots=True)
@@ -87,18 +92,20 @@ async def redeem(
     by: str,
     once: idempotency.Request | None,
     now: datetime,
+    claims_order: bool = True,
 ) -> tuple[Redemption, bool]:
     """Pay with points: all or nothing. True beside a new redemption, False beside one of the same order found again.
 
-    Points that the order itself earned can't be spent on it.
+    Points that the order itself earned can't be spent on it. Without `claims_order` the reference is not taken for
+    the contact: whoever the order belongs to is neither kept from it nor given away.
     Raises InsufficientPoints, OrderRefReused, ContactNotFound, ProgramRequired.
     """
     locked = await journal.lock(
         session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once,
-        order_refs=[order_ref] if order_ref else [],
+        order_refs=[order_ref] if order_ref and claims_order else [],
     )  # fmt: skip
     book = locked.member(contact_id)
-    if order_ref in locked.orders:
+    if order_ref in locked.orders or (order_ref is not None and not claims_order):
         known = await _redemption_of_order(session, locked, contact_id, order_ref, points)
         if known is not None:
             answer = idempotency.answer(once, contact_id=contact_id, result=known, now=now, status=200)
@@ -116,7 +123,7 @@ async def redeem(
         Insert(redemptions, _COLUMNS, [row]),
         *idempotency.answer(once, contact_id=contact_id, result=redemption, now=now),
     ]
-    if order_ref is not None and order_ref not in locked.orders:
+    if order_ref is not None and claims_order and order_ref not in locked.orders:
         facts.append(journal.claim_orders(book.program_id, {order_ref: contact_id}))
     await journal.write_down(session, locked, facts=facts)
     return redemption, True
@@ -134,7 +141,7 @@ async def reverse(
 ) -> tuple[Returned, bool]:
     """Give redeemed points back to their own lots, with their own expiry. False beside one reversed before.
 
-    What has expired meanwhile stays expired. Raises RedemptionNotFound.
+    What has expired meanwhile stays expired. Raises RedemptionNotFound, NothingToReturn.
     """
     try:
         locked = await journal.lock(
@@ -151,17 +158,21 @@ async def reverse(
         await journal.write_down(session, locked, facts=answer)
         return stored, False
     book = locked.book(contact_id)
-    book.ensure_room(-subject.points)
+    left = subject.left()
+    if not left:
+        raise NothingToReturn("Refunds of the order have returned all of its points already.")
+    spent = sum(points for points, _ in left)
+    book.ensure_room(spent)
     transaction = book.open(
-        "reverse", cause="reversal", points=-subject.points, occurred_at=now, by=by, reason=reason,
+        "reverse", cause="reversal", points=spent, occurred_at=now, by=by, reason=reason,
         order_ref=subject.order_ref, reverses=redemption_id,
     )  # fmt: skip
     returned = 0
-    for _, bucket, points, lot in subject.moves:
-        if book.give_back(lot, points, bucket):
+    for points, lot in left:
+        if book.give_back(lot, points, "redeemed"):
             returned += points
-    book.lifetime_redeemed += subject.points
-    expired = -subject.points - returned
+    book.lifetime_redeemed -= spent
+    expired = spent - returned
     transaction.points = returned
     result = Returned(transaction.id, returned, returned, expired, balances.balance(book), balances.tier(book))
     await journal.write_down(
@@ -212,7 +223,7 @@ async def page(
 async def _redemption_of_order(
     session: Session, locked: Locked, contact_id: UUID, order_ref: str | None, points: int
 ) -> Redemption | None:
-    if order_ref is None or locked.orders[order_ref] != contact_id:
+    if order_ref is None or locked.orders.get(order_ref, contact_id) != contact_id:
         raise OrderRefReused("This order belongs to another contact.")
     row = await session.fetchrow(
         "SELECT id, points, status FROM redemptions WHERE contact_id = $1 AND program_id = $2 AND order_ref = $3",
@@ -228,9 +239,12 @@ async def _redemption_of_order(
 async def _stored_reversal(session: Session, locked: Locked, contact_id: UUID, redemption_id: UUID) -> Returned:
     row = await session.fetchrow(
         """
-        SELECT t.id, t.points, -s.points - t.points AS expired FROM points_transactions s
-        JOIN points_transactions t ON t.contact_id = s.contact_id AND t.reverses = s.id AND t.kind = 'reverse'
-        WHERE s.contact_id = $1 AND s.id = $2
+        SELECT t.id, t.points, (
+            SELECT sum(m.points)::bigint FROM points_movements m
+            WHERE m.contact_id = t.contact_id AND m.program_id = t.program_id AND m.seq BETWEEN t.first_seq AND t.seq
+                AND m.from_bucket = 'redeemed'
+        ) - t.points AS expired
+        FROM points_transactions t WHERE t.contact_id = $1 AND t.reverses = $2 AND t.cause = 'reversal'
         """,
         contact_id, redemption_id,
     )  # fmt: skip

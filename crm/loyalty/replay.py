@@ -14,15 +14,19 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
+from crm.contacts import conditions
+from crm.contacts.conditions import Condition, Facts
 from crm.loyalty import earning
-from crm.loyalty.basket import Purchase, Terms
+from crm.loyalty.basket import Purchase
 from crm.loyalty.earning import Earned, Rule
-from crm.loyalty.expiry import Activation, local_day, start_of
-from crm.loyalty.ladders import NOTHING_COUNTED, Counted, Ladder, Pin, Tier
+from crm.loyalty.expiry import local_day, start_of
+from crm.loyalty.ladders import NOTHING_COUNTED, Counted, Pin, Tier
 from crm.loyalty.limits import UNUSED, Period, Used, period_key
+from crm.loyalty.programs import Program
 
-Assumption: TypeAlias = Literal["false", "true"]
+Assumption: TypeAlias = Literal["now", "false", "true"]
 
 LARGEST_MAX: Final = 10
 """How many members a report names."""
@@ -35,36 +39,39 @@ _HELD: Final = frozenset({"applied", "trimmed", "rejected", "limit_reached", "su
 class Trial:
     """A rule set to try, on the purchases of the local days `first_on` to `last_on`, both within.
 
-    `conditions` is taken to be the answer to a rule's condition where nothing is known of it. `rules_sent`: the rules
-    are not those of the program.
+    `conditions` is what to go by where a purchase does not tell whether a rule's condition held: what is known of the
+    member now, or that it did not, or did. `rules_sent`: the rules are not those of the program.
     """
 
-    program_id: UUID
+    program: Program
     first_on: date
     last_on: date
     rules: tuple[Rule, ...]
     rules_sent: bool
     include_drafts: bool
     conditions: Assumption
-    terms: Terms
-    ladder: Ladder = field(default_factory=Ladder)
-    activation: Activation = field(default_factory=Activation)
     cost_per_point: Decimal | None = None
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Whose days these are."""
+        return self.program.terms.zone
 
     @property
     def since(self) -> datetime:
         """The instant at which the period begins."""
-        return start_of(self.first_on, self.terms.zone)
+        return start_of(self.first_on, self.zone)
 
     @property
     def until(self) -> datetime:
         """The instant at which it has ended."""
-        return start_of(self.last_on + timedelta(days=1), self.terms.zone)
+        return start_of(self.last_on + timedelta(days=1), self.zone)
 
     @property
     def climbs(self) -> bool:
         """Whether what a rule gives can make a tier that gives more or less."""
-        return self.ladder.basis == "points" and any(tier.earn_factor != 1 for tier in self.ladder.tiers)
+        ladder = self.program.ladder
+        return ladder.basis == "points" and any(tier.earn_factor != 1 for tier in ladder.tiers)
 
     def carried(self) -> "list[Carried]":
         """Limits whose own period had begun before this one: members may have used them up already.
@@ -74,7 +81,7 @@ class Trial:
         if self.rules_sent:
             return []
         return [
-            Carried(rule, period_key(per, self.first_on), None if began is None else start_of(began, self.terms.zone))
+            Carried(rule, period_key(per, self.first_on), None if began is None else start_of(began, self.zone))
             for rule in self.rules
             for per in sorted(_pers(rule))
             if (began := _began_on(per, self.first_on)) != self.first_on
@@ -90,12 +97,16 @@ class Carried(NamedTuple):
 
 
 class Past(NamedTuple):
-    """A purchase as it is kept: what it really earned, and the rows that explain it."""
+    """A purchase as it is kept: what it really earned, and the rows that explain it.
+
+    `facts` are what is known of the member, as far as the conditions ask for it that the rows do not tell of.
+    """
 
     contact_id: UUID
     purchase: Purchase
     points: int
     explained: Sequence[Mapping[str, Any]]
+    facts: Facts = Facts()
 
 
 @dataclass(slots=True)
@@ -211,12 +222,17 @@ class Replay:
             if rule.kind != "per_event"
         }
         self._limited = {rule.id: _pers(rule) for rule in trial.rules if rule.limits}
-        self._conditional = any(rule.condition is not None for rule in trial.rules)
-        self._factors = {tier.name: tier.earn_factor for tier in trial.ladder.tiers if tier.earn_factor != 1}
+        self._conditional = [rule for rule in trial.rules if rule.condition is not None and rule.kind != "per_event"]
+        ladder = trial.program.ladder
+        self._factors = {tier.name: tier.earn_factor for tier in ladder.tiers if tier.earn_factor != 1}
 
     def is_new(self, contact_id: UUID) -> bool:
         """Whether nothing of this member has passed by yet."""
         return self._member is None or self._member.contact_id != contact_id
+
+    def untold(self, past: Past) -> list[Condition]:
+        """Conditions of which a purchase does not tell whether they held."""
+        return [rule.condition for rule in self._conditional if rule.condition and _told(past, rule) is None]
 
     def add(self, past: Past, *, before: Before) -> None:
         """Judge one purchase anew. `before` is looked at for a member who is new.
@@ -227,10 +243,10 @@ class Replay:
             self._close_member()
             self._member = _Member(past.contact_id, before, dict(before.usage))
         member, trial = self._member, self.trial
-        local_on = local_day(past.purchase.occurred_at, trial.terms.zone)
+        local_on = local_day(past.purchase.occurred_at, trial.zone)
         earned = earning.evaluate(
-            past.purchase, rules=trial.rules, terms=trial.terms, member=self._judged(past, member, local_on),
-            include_drafts=trial.include_drafts,
+            past.purchase, rules=trial.rules, terms=trial.program.terms, include_drafts=trial.include_drafts,
+            member=self._judged(past, member, local_on),
         )  # fmt: skip
         self._count(earned, member, local_on)
         member.issued += past.points
@@ -288,7 +304,7 @@ class Replay:
 
     def _standing(self, past: Past, member: _Member, extra: Mapping[date, int]) -> Tier | None:
         """The tier at a purchase by what had counted, and `extra`, up to its local day."""
-        ladder, at = self.trial.ladder, past.purchase.occurred_at
+        ladder, at = self.trial.program.ladder, past.purchase.occurred_at
         last = local_day(at, ladder.zone)
         days = {day: counted for day, counted in member.before.days.items() if day <= last}
         for day, points in extra.items():
@@ -299,19 +315,19 @@ class Replay:
 
     def _counts_on(self, past: Past, local_on: date) -> date:
         """When a purchase's points count towards tiers; those that wait for an event, as if it came the same day."""
-        starts_at = self.trial.activation.activates_at(past.purchase.occurred_at, self.trial.terms.zone)
-        return local_on if starts_at is None else local_day(starts_at, self.trial.terms.zone)
+        zone = self.trial.zone
+        starts_at = self.trial.program.activation.activates_at(past.purchase.occurred_at, zone)
+        return local_on if starts_at is None else local_day(starts_at, zone)
 
     def _held(self, past: Past, rule: Rule) -> bool:
-        """Whether a rule's condition held: as the purchase's explanation says, if it knows, else as is assumed."""
-        for row in past.explained:
-            if row["rule_id"] == str(rule.id) and row["version"] == rule.version:
-                if row["reason"] in _HELD:
-                    return True
-                if row["reason"] == "condition_not_met":
-                    return False
+        told = _told(past, rule)
+        if told is not None:
+            return told
         self._rules[rule.id, rule.name].assumed += 1
-        return self.trial.conditions == "true"
+        if self.trial.conditions != "now" or rule.condition is None:
+            return self.trial.conditions == "true"
+        at = past.purchase.occurred_at.astimezone(self.trial.zone)
+        return conditions.holds(rule.condition, past.facts, now=at)
 
     def _count(self, earned: Earned, member: _Member, local_on: date) -> None:
         for outcome in earned.rules:
@@ -352,11 +368,22 @@ class Replay:
         if price is None:
             return None
         return BacktestCost(
-            currency=self.trial.terms.currency,
+            currency=self.trial.program.terms.currency,
             issued=f"{self._issued * price:f}",
             tried=f"{self._tried * price:f}",
             difference=f"{(self._tried - self._issued) * price:f}",
         )
+
+
+def _told(past: Past, rule: Rule) -> bool | None:
+    """Whether a rule's condition held, as the purchase's explanation says; None where it does not."""
+    for row in past.explained:
+        if row["rule_id"] == str(rule.id) and row["version"] == rule.version:
+            if row["reason"] in _HELD:
+                return True
+            if row["reason"] == "condition_not_met":
+                return False
+    return None
 
 
 def _pers(rule: Rule) -> frozenset[Period]:

@@ -90,7 +90,7 @@ async def test_a_question_is_taken_and_left_to_the_worker(shop):
     assert (backtest["status"], backtest["report"]) == ("pending", None)
     assert backtest["progress"] == {"done": 0, "total": None}
     assert backtest["period"] == DAYS
-    assert (backtest["rules"], backtest["include_drafts"], backtest["conditions"]) == (None, True, "false")
+    assert (backtest["rules"], backtest["include_drafts"], backtest["conditions"]) == (None, True, "now")
     assert (backtest["by"], backtest["finished_at"]) == ("key:test", None)
     assert await read(shop, backtest["id"]) == backtest
     assert await queued(shop.client.database) == [{"program_id": shop.program_id, "backtest_id": backtest["id"]}]
@@ -327,6 +327,18 @@ async def test_a_question_that_makes_no_sense_is_refused(client, asked, pointer)
 
     assert pointer in {error["pointer"] for error in problem(answer, 422, "invalid")["errors"]}
     assert (await client.get(path(shop))).json() == {"items": [], "next_cursor": None}
+
+
+async def test_a_condition_that_can_t_be_understood_is_refused_with_its_place(client):
+    shop = await Shop.open(client)
+    wrong = {"name": "A", "kind": "per_visit", "condition": {"field": "shoe_size", "op": "eq", "value": 41}}
+
+    answer = await client.post(path(shop), json=DAYS | {"rules": [RULE, wrong]})
+
+    assert {error["pointer"] for error in problem(answer, 422, "invalid_condition")["errors"]} == {
+        "/rules/1/condition/field"
+    }
+    assert (await client.get(path(shop))).json()["items"] == []
 
 
 async def test_one_day_is_a_period(client):

@@ -18,7 +18,7 @@ import uvicorn
 from litestar.routes import HTTPRoute
 
 from crm.api import contract, docs
-from crm.api.auth import SCOPES
+from crm.api.auth import MEMBER, SCOPES
 from crm.app import create_app
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -45,7 +45,7 @@ EACH = pytest.mark.parametrize("name", sorted(OPERATIONS))
 CORE = (
     "create_contact", "record_interaction", "record_interaction_by_identity", "create_program", "create_earning_rule",
     "create_tier", "set_tier_policy", "award_points", "adjust_points", "record_purchase", "record_purchase_by_identity",
-    "redeem_points", "reverse_redemption", "create_key",
+    "redeem_points", "reverse_redemption", "create_key", "issue_member_token", "get_me", "redeem_my_points",
 )  # fmt: skip
 
 
@@ -133,8 +133,11 @@ def test_an_operation_says_what_it_does_and_who_may(name):
         assert path.startswith("/health/")
         assert "security" not in operation
         return
-    assert operation["security"] == [{"bearer": sorted(scopes)}]
-    assert scopes <= SCOPES
+    if scopes == MEMBER:
+        assert operation["security"] == [{"member": []}]
+    else:
+        assert operation["security"] == [{"bearer": sorted(scopes)}]
+        assert scopes <= SCOPES
     assert {"401", "403", "422", "503"} <= operation["responses"].keys()
     assert ("404" in operation["responses"]) >= ("{" in path)
     assert ("requestBody" in operation) == (method in ("post", "patch") or name == "set_tier_policy")
@@ -214,8 +217,9 @@ def test_the_stable_codes_are_documented_with_their_numbers():
 def test_a_repeat_by_natural_key_answers_200_beside_201():
     both = {name for name, (_, _, operation) in OPERATIONS.items() if {"200", "201"} <= operation["responses"].keys()}
     assert both == {
-        "add_identity", "record_interaction", "record_interaction_by_identity", "record_purchase",
-        "record_purchase_by_identity", "redeem_points", "reverse_redemption",
+        "add_identity", "capture_hold", "record_interaction", "record_interaction_by_identity", "record_purchase",
+        "record_purchase_by_identity", "redeem_my_points", "redeem_points",
+        "refund_purchase", "reverse_redemption",
     }  # fmt: skip
 
 

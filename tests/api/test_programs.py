@@ -11,8 +11,9 @@ VIEW = {
     "id", "name", "currency", "time_zone", "default", "rounding", "earn_on", "version", "created_at", "updated_at",
 }  # fmt: skip
 RULE_VIEW = {
-    "id", "program_id", "version", "name", "kind", "status", "points", "per", "factor", "filter", "window", "min_spend",
-    "code", "max_points_per_purchase", "over_max", "stackable", "priority", "applies_to", "created_at", "updated_at",
+    "id", "program_id", "version", "name", "kind", "status", "points", "per", "factor", "filter", "condition", "window",
+    "min_spend", "code", "max_points_per_purchase", "over_max", "stackable", "priority", "applies_to", "created_at",
+    "updated_at",
 }  # fmt: skip
 NONE = UUID("01a200ec-0000-7000-8000-000000000000")
 
@@ -205,8 +206,9 @@ async def test_a_rule_needs_a_name_and_a_kind_and_shows_its_defaults(shop):
     assert rule.keys() == RULE_VIEW
     expected = {
         "program_id": shop.program_id, "version": 1, "name": "visit", "kind": "per_visit", "status": "active",
-        "points": 1, "per": "1", "factor": "1", "filter": None, "window": None, "min_spend": None, "code": None,
-        "max_points_per_purchase": None, "over_max": "trim", "stackable": True, "priority": 0, "applies_to": "amount",
+        "points": 1, "per": "1", "factor": "1", "filter": None, "condition": None, "window": None, "min_spend": None,
+        "code": None, "max_points_per_purchase": None, "over_max": "trim", "stackable": True, "priority": 0,
+        "applies_to": "amount",
     }  # fmt: skip
     assert rule | expected == rule
     assert (await shop.client.get(f"{rules_of(shop)}/{rule['id']}")).json() == rule
@@ -216,6 +218,7 @@ async def test_a_rule_says_what_it_was_told(shop):
     told = {
         "name": "Drinks", "kind": "per_unit", "points": 3, "per": "10000", "factor": "2.5",
         "filter": {"skus": ["A"], "exclude_labels": ["sale"]},
+        "condition": {"any": [{"field": "tags", "op": "contains", "value": "vip"}, {"did": "visit"}]},
         "window": {"from": "2026-01-01", "to": "2026-12-31", "weekdays": ["tue"], "hours": ["16:00", "24:00"]},
         "min_spend": "50000.00", "code": "KOPI", "max_points_per_purchase": 100, "over_max": "reject",
         "stackable": False, "priority": 5, "applies_to": "all", "status": "draft",

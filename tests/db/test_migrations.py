@@ -23,7 +23,7 @@ _SPELLED = {
     "varchar": "text",
     "double precision": "float",
 }
-APPEND_ONLY = ("interactions", "points_transactions", "points_movements")
+APPEND_ONLY = ("interactions", "points_transactions", "points_movements", "points_lot_changes", "refunds")
 
 
 def _tables() -> list[str]:

@@ -25,9 +25,11 @@ from crm.loyalty import backtests, ledger, programs, purchases, rules
 from crm.loyalty.backtests import Question
 from crm.loyalty.basket import Discount, Line, Payment, Purchase, Terms
 from crm.loyalty.earning import Rule
+from crm.loyalty.expiry import Activation, Expiry
+from crm.loyalty.ladders import Ladder
 from crm.loyalty.ledger import Award
 from crm.loyalty.limits import period_key
-from crm.loyalty.programs import ProgramNotFound
+from crm.loyalty.programs import Program, ProgramNotFound
 from crm.loyalty.purchases import Bought
 from crm.loyalty.replay import BacktestMember, BacktestReport, Before, Past, Replay, Trial
 from crm.loyalty.tiers import TierPolicy
@@ -40,6 +42,12 @@ DAY = timedelta(days=1)
 BASE = {"name": "base", "kind": "per_amount", "points": 1, "per": "1000"}
 DOUBLE = {"name": "double", "kind": "multiplier", "factor": "2"}
 VISIT = {"name": "visit", "kind": "per_visit", "points": 10}
+VIP = {"field": "tags", "op": "contains", "value": "vip"}
+PROGRAM = Program(
+    id=UUID(int=1), version=1, name="Kopi", terms=Terms(currency="IDR", zone=ZONE), rules=(), ladder=Ladder(),
+    activation=Activation(), expiry=Expiry(), return_policy="within_balance", spent_return_policy="prorate",
+    return_grace_days=0, milestones=(), explicit_enrolment=False,
+)  # fmt: skip
 YEAR = {"first_on": date(2026, 1, 1), "last_on": date(2026, 12, 31)}
 
 
@@ -88,6 +96,11 @@ class Shop:
             "INSERT INTO contacts (id, name, created_at, updated_at) VALUES ($1, 'Sari', $2, $2)", contact_id, NOW
         )
         return contact_id
+
+    async def tag(self, who: UUID, tag: str) -> None:
+        await self.session.execute(
+            "INSERT INTO contact_tags (contact_id, tag, created_at) VALUES ($1, $2, $3)", who, tag, NOW
+        )
 
     async def buy(
         self, who: UUID, occurred_at: datetime, total: str | None = "45000", now: datetime = NOW, **facts: Any
@@ -341,8 +354,8 @@ visits = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 800)), max_size=40
 def test_a_limit_of_times_counts_the_visits_of_each_member_and_period(visits, per, times):
     rule = Rule.of(VISIT | {"limits": [{"per": per, "times": times}]}, id=UUID(int=1), version=0)
     trial = Trial(
-        program_id=uuid7(), first_on=date(2025, 1, 1), last_on=date(2027, 12, 31), rules=(rule,), rules_sent=True,
-        include_drafts=False, conditions="false", terms=Terms(currency="IDR", zone=ZONE),
+        program=PROGRAM, first_on=date(2025, 1, 1), last_on=date(2027, 12, 31), rules=(rule,), rules_sent=True,
+        include_drafts=False, conditions="false",
     )  # fmt: skip
     replay = Replay(trial, total=len(visits))
     counted: Counter[tuple[int, str]] = Counter()
@@ -479,7 +492,7 @@ async def test_a_condition_is_what_the_purchase_tells_of_it_or_what_is_assumed(
 ):
     shop = await Shop.open(session)
     rule_id = await shop.rule(**VISIT)
-    await shop.give(rule_id, condition={"field": "tags", "op": "has", "value": "vip"})
+    await shop.give(rule_id, condition=VIP)
     sari = await shop.member()
     await shop.buy(sari, at(3, 1))
     row = {
@@ -496,10 +509,43 @@ async def test_a_condition_is_what_the_purchase_tells_of_it_or_what_is_assumed(
 
 async def test_a_condition_that_was_not_met_is_still_not_met(session):
     shop = await Shop.open(session, BASE)
-    await shop.give(await shop.rule(**VISIT), condition={"field": "tags", "op": "has", "value": "vip"})
-    assert await shop.buy(await shop.member(), at(3, 1)) == 45
+    await shop.rule(**VISIT, condition=VIP)
+    sari = await shop.member()
+    assert await shop.buy(sari, at(3, 1)) == 45
+    await shop.tag(sari, "vip")
 
-    assert given_by(await shop.replayed(conditions="true")) == {"base": (1, 45), "visit": (0, 0)}
+    for conditions in ("now", "true"):
+        report = await shop.replayed(conditions=conditions)
+        assert given_by(report) == {"base": (1, 45), "visit": (0, 0)}
+        assert [rule.assumed for rule in report.rules] == [0, 0]
+
+
+async def test_of_a_condition_that_nobody_asked_about_then_the_member_s_present_decides(session):
+    shop = await Shop.open(session, BASE)
+    sari, budi = await shop.member(), await shop.member()
+    await shop.tag(sari, "vip")
+    for who in (sari, budi, sari):
+        await shop.buy(who, at(3, 1))
+
+    report = await shop.replayed(rules=[VISIT | {"condition": VIP}])
+
+    assert given_by(report) == {"visit": (2, 20)}
+    assert [rule.assumed for rule in report.rules] == [3]
+
+
+async def test_what_a_member_had_done_is_counted_as_of_each_purchase(session):
+    shop = await Shop.open(session, BASE)
+    sari, budi = await shop.member(), await shop.member()
+    await shop.buy(sari, at(1, 15))
+    for day in (1, 2, 3):
+        await shop.buy(sari, at(3, day))
+        await shop.buy(budi, at(3, day))
+
+    welcome = VISIT | {"name": "welcome", "condition": {"did": "purchase", "count": {"eq": 0}}}
+    third = VISIT | {"name": "third", "condition": {"did": "purchase", "count": {"eq": 2}, "within": "P30D"}}
+    report = await shop.replayed(rules=[welcome, third], first_on=date(2026, 3, 1))
+
+    assert given_by(report) == {"welcome": (1, 10), "third": (2, 20)}
 
 
 # ---------------------------------------------------------------- the report
@@ -645,6 +691,14 @@ definitions = st.fixed_dictionaries(
         "code": st.sampled_from(["foo"]),
         "max_points_per_purchase": st.integers(1, 60),
         "limits": st.lists(limits, max_size=2),
+        "condition": st.sampled_from(
+            [
+                VIP,
+                {"not": VIP},
+                {"did": "purchase", "count": {"eq": 0}},
+                {"did": "purchase", "within": "P14D"},
+            ]
+        ),
     },
 )
 rule_sets = st.lists(definitions, max_size=3).map(
@@ -729,6 +783,7 @@ async def tell(
     for threshold, factor in history.tiers.items():
         await shop.tier(f"tier {threshold}", threshold, factor)
     people = [await shop.member() for _ in range(3)]
+    await shop.tag(people[0], "vip")
     moment = datetime(2026, 3, 1, tzinfo=ZONE)
     earned = []
     for who, hours, what in history.happened:
