@@ -6,7 +6,8 @@ A job may run more than once (a worker can die after its work and before it has 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
-from crm.jobs import housekeeping, nights
+from crm.jobs import backtests, housekeeping, nights
+from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
 Job = Callable[..., Awaitable[None]]
@@ -21,7 +22,7 @@ class Schedule(NamedTuple):
     run: Run
 
 
-JOBS: Mapping[str, Job] = {}
+JOBS: Mapping[str, Job] = {RUN_BACKTEST: backtests.run_backtest}
 
 SCHEDULES: Mapping[str, Schedule] = {
     "purge_idempotency_keys": Schedule("17 * * * *", housekeeping.purge_idempotency_keys),
