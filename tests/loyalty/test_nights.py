@@ -229,6 +229,8 @@ async def test_a_birthday_that_brings_nothing_is_not_told(town, what, rewarded, 
 
     assert (night.birthdays, night.expired.members) == (Tally(1, 5) if rewarded else Tally(), something_else_is_due)
     assert logs == []
+    if what in {"a membership that is paused", "a rule that is a draft", "a rule for another event"}:
+        assert night.accounts == something_else_is_due
     told = await town.timeline(sari, "event")
     assert [(at, data["event"], data["ref"], data["points"]) for at, data in told] == (
         [(MIDNIGHT, "birthday", "birthday:2027", 5)] if rewarded else []
