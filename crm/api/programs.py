@@ -28,7 +28,7 @@ from crm.contacts.conditions import InvalidCondition
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.loyalty import programs, rules, terms, tiers
-from crm.loyalty.programs import ProgramNotFound, ProgramView
+from crm.loyalty.programs import ProgramNotFound, ProgramView, UnknownReward
 from crm.loyalty.rules import EarningRule, EarningRuleNotFound
 from crm.loyalty.tiers import ThresholdTaken, TierNotFound, TierPolicy, TierView
 
@@ -399,7 +399,11 @@ async def delete_earning_rule(
     await rules.delete(session, program_id=program_id, rule_id=rule_id, now=now)
 
 
-@post("/programs/{program_id:uuid}/tiers", scopes={"programs:write"}, problems=(ProgramNotFound, ThresholdTaken))
+@post(
+    "/programs/{program_id:uuid}/tiers",
+    scopes={"programs:write"},
+    problems=(ProgramNotFound, ThresholdTaken, UnknownReward),
+)
 async def create_tier(
     session: Session, program_id: FromPath[UUID], data: NewTier, now: datetime, once: idempotency.Request | None
 ) -> TierView:

@@ -6,7 +6,7 @@ Every change is a movement of points of one lot from one bucket to another, so t
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
@@ -36,11 +36,22 @@ class PointsOutOfRange(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class TierChange:
-    """From one tier to another; None is below the lowest."""
+    """From one tier, won at `won_at`, to another; None is below the lowest. From a tier to itself it is renewed."""
 
     before: Tier | None
     after: Tier | None
     occurred_at: datetime
+    won_at: datetime | None
+
+    @property
+    def renewed(self) -> bool:
+        """Whether the tier was kept where it could have been lost."""
+        return self.before is not None and self.before == self.after
+
+    @property
+    def lower(self) -> bool:
+        """Whether the member has fallen."""
+        return self.before is not None and (self.after is None or self.after.threshold < self.before.threshold)
 
 
 @dataclass(slots=True)
@@ -161,11 +172,20 @@ class Book:
             since = self._changed_at(found)
             if ended_at is not None and ended_at <= self.now and (found.since is None or found.since <= ended_at):
                 since = ended_at
-            self.tier_changes.append(TierChange(self.ladder.tier(self.tier_id), found.current, since))
+            self.tier_changes.append(TierChange(self.ladder.tier(self.tier_id), found.current, since, self.tier_since))
             self.tier_id, self.tier_since = current_id, since if found.current else None
+        elif self._renewed(ended_at, found):
+            self.tier_changes.append(
+                TierChange(found.current, found.current, min(ended_at or self.now, self.now), self.tier_since)
+            )
         if found.until is not None and (self.next_due_at is None or found.until < self.next_due_at):
             self.next_due_at = found.until
         return found
+
+    def _renewed(self, ended_at: datetime | None, found: Standing) -> bool:
+        if ended_at is None or found.until is None or found.until <= ended_at or self.pin is not None:
+            return False
+        return ended_at - timedelta(days=self.ladder.grace_days) <= self.now
 
     def _changed_at(self, standing: Standing) -> datetime:
         """The moment within the day on which the standing began: that of the newest fact, if it lies there."""

@@ -278,6 +278,11 @@ async def write_down(
     )  # fmt: skip
     if refused:
         raise Unavailable("Somebody else wrote the same reference at this moment. Send the request again.")
+    if any(change.after is not None and change.after.reward_ids for book in books for change in book.tier_changes):
+        # Rewards are posts of their own, made of what stands here.
+        from crm.loyalty import tier_rewards
+
+        await tier_rewards.give(session, locked=locked, books=books)
 
 
 def claim_orders(program_id: UUID, owners: Mapping[str, UUID]) -> Insert:
@@ -300,8 +305,8 @@ def _let_pass(book: Book) -> None:
 
 def _tier_entry(book: Book, change: TierChange) -> tuple[Any, ...]:
     return timeline.entry(
-        book.contact_id, channel="loyalty", kind="tier.changed", occurred_at=change.occurred_at, recorded_at=book.now,
-        by="system", data={
+        book.contact_id, channel="loyalty", kind="tier.renewed" if change.renewed else "tier.changed",
+        occurred_at=change.occurred_at, recorded_at=book.now, by="system", data={
             "program_id": book.program_id,
             "from": change.before.name if change.before else None,
             "to": change.after.name if change.after else None,

@@ -21,7 +21,7 @@ from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert
 from crm.errors import Conflict, NotFound
 from crm.interactions import timeline
-from crm.loyalty import balances, journal, refunding
+from crm.loyalty import balances, journal, refunding, tier_rewards
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.basket import Purchase
 from crm.loyalty.books import Book
@@ -77,7 +77,7 @@ _FACTS: Final = """
         s.id AS redemption_id, s.points AS spent
     FROM purchases p
     LEFT JOIN redemptions s ON s.contact_id = p.contact_id AND s.program_id = p.program_id
-        AND s.order_ref = p.order_ref AND s.status = 'redeemed'
+        AND s.order_ref = p.order_ref AND s.reward_id IS NULL AND s.status = 'redeemed'
     WHERE p.contact_id = $1 AND p.program_id = $2 AND p.order_ref = $3
 """
 _USAGES: Final = """
@@ -208,6 +208,7 @@ async def record(
         ],
         entries=[entry],
     )
+    await tier_rewards.take_back(session, locked=locked, book=book, by=by)
     return refunded, True
 
 
