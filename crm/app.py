@@ -10,17 +10,21 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 
 from crm.api import (
     auth,
+    backtests,
     contacts,
     docs,
     errors,
+    events,
     health,
     holds,
     identities,
+    insights,
     interactions,
     keys,
     loyalty,
     me,
     members,
+    memberships,
     programs,
     purchases,
     redemptions,
@@ -41,6 +45,7 @@ V1 = [
     *identities.handlers,
     *interactions.handlers,
     *programs.handlers,
+    *backtests.handlers,
     *loyalty.handlers,
     *purchases.handlers,
     *rewards.handlers,
@@ -51,6 +56,9 @@ V1 = [
     *holds.handlers,
     *members.handlers,
     *me.handlers,
+    *insights.handlers,
+    *events.handlers,
+    *memberships.handlers,
 ]
 
 

@@ -75,7 +75,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 
 @dataclass(slots=True)
 class ProgramView:
-    """A program as it is shown."""
+    """A program as it is shown. `cost_per_point` is null while nobody has said what a point costs."""
 
     id: UUID
     name: str
@@ -92,6 +92,8 @@ class ProgramView:
     milestones: list[int]
     enrolment: str
     redemption: Conversion | None
+    cost_per_point: str | None
+    expected_breakage: str
     version: int
     created_at: datetime
     updated_at: datetime
@@ -279,7 +281,7 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
             tax=earn_on.get("tax", False),
             shipping=earn_on.get("shipping", False),
         ),
-        rules=tuple(_rule(*rule) for rule in row["rules"] or ()),
+        rules=tuple(rule_of(*rule) for rule in row["rules"] or ()),
         ladder=Ladder(
             _tiers(row["tiers"] or ()), policy.basis, policy.window, policy.months or 12, policy.downgrade,
             policy.grace_days, zone,
@@ -296,7 +298,8 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
     return program
 
 
-def _rule(rule_id: str, version: int, definition: dict[str, Any]) -> Rule:
+def rule_of(rule_id: str, version: int, definition: dict[str, Any]) -> Rule:
+    """The compiled rule, its condition included, of a stored definition."""
     if (condition := definition.get("condition")) is not None:
         definition = {**definition, "condition": contribution.condition_of(condition)}
     return Rule.of(definition, id=UUID(rule_id), version=version)
@@ -322,6 +325,8 @@ def _view(row: Any) -> ProgramView:
         default=row["is_default"],
         earn_on=EarnOn(**settings.get("earn_on", {})),
         redemption=Conversion.of(settings.get("redemption")),
+        cost_per_point=settings.get("cost_per_point"),
+        expected_breakage=settings.get("expected_breakage") or "0",
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

@@ -47,6 +47,9 @@ CORE = (
     "create_tier", "set_tier_policy", "award_points", "adjust_points", "record_purchase", "record_purchase_by_identity",
     "redeem_points", "reverse_redemption", "create_key", "issue_member_token", "get_me", "redeem_my_points",
     "create_reward", "simulate_redemption", "issue_voucher", "fill_voucher_pool", "use_voucher",
+    "get_statement", "get_liability", "report_points",
+    "report_cohorts",
+    "simulate_purchase", "record_event", "set_membership", "pin_tier",
 )  # fmt: skip
 
 
@@ -141,7 +144,7 @@ def test_an_operation_says_what_it_does_and_who_may(name):
         assert scopes <= SCOPES
     assert {"401", "403", "422", "503"} <= operation["responses"].keys()
     assert ("404" in operation["responses"]) >= ("{" in path)
-    assert ("requestBody" in operation) == (method in ("post", "patch") or name == "set_tier_policy")
+    assert ("requestBody" in operation) == (method in ("post", "patch") or (method == "put" and name != "add_tag"))
     if "requestBody" in operation:
         assert {"400", "413", "415"} <= operation["responses"].keys()
 
@@ -222,8 +225,18 @@ def test_a_repeat_by_natural_key_answers_200_beside_201():
     assert both == {
         "add_identity", "capture_hold", "record_interaction", "record_interaction_by_identity", "record_purchase",
         "record_purchase_by_identity", "redeem_my_points", "redeem_points",
-        "refund_purchase", "reverse_redemption", "use_voucher",
+        "refund_purchase", "reverse_redemption", "record_event", "use_voucher",
     }  # fmt: skip
+
+
+def test_another_form_of_an_answer_is_documented_beside_the_first():
+    for name, media_types in (
+        ("report_points", ["application/json", "text/csv"]), ("report_cohorts", ["application/json", "text/csv"]),
+        ("show_statement", ["text/html"]), ("get_statement", ["application/json"]),
+    ):  # fmt: skip
+        content = OPERATIONS[name][2]["responses"]["200"]["content"]
+        assert list(content) == media_types
+        assert all(content[kind]["schema"] == {"type": "string"} for kind in media_types if kind.startswith("text/"))
 
 
 def test_money_is_text_and_points_are_whole():
