@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
-from typing import Any, Literal, TypeAlias
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 from crm.contacts import conditions
@@ -17,6 +17,10 @@ Why: TypeAlias = Literal[
     "not_started", "ended", "not_eligible", "tier_needed", "limit_reached", "out_of_stock", "insufficient_points"
 ]
 Fulfilment: TypeAlias = Literal["manual", "voucher"]
+
+
+_FAR: Final = date(9000, 1, 1)
+"""Who lets something begin so late means never; the calendar ends soon after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +124,9 @@ def _closed(reward: Reward, member: Member, now: datetime) -> Iterator[Obstacle]
     if reward.window is None:
         return
     local = now.astimezone(member.book.ladder.zone)
-    if not reward.window.covers(local):
+    if reward.window.first_on is not None and reward.window.first_on >= _FAR:
+        yield Obstacle("not_started")
+    elif not reward.window.covers(local):
         opening = opens_at(reward.window, local)
         yield Obstacle("ended") if opening is None else Obstacle("not_started", until=opening.astimezone(UTC))
 
