@@ -76,6 +76,7 @@ class Book:
     tier_until: datetime | None = None
     pin: Pin | None = None
     status: str = "active"
+    enrolled_at: datetime | None = None
     ladder: Ladder = field(default_factory=Ladder)
     milestones: Sequence[int] = ()
     seq: int = 0

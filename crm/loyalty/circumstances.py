@@ -64,6 +64,7 @@ def of_book(book: Book) -> dict[str, Any]:
         "tier": None if current is None else current.name,
         "points.available": book.available,
         "points.lifetime_earned": book.lifetime_earned,
+        "enrolled_at": book.enrolled_at,
     }
 
 

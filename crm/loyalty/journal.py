@@ -196,7 +196,7 @@ async def read(
 
 def new_book(program: Program, contact_id: UUID, now: datetime) -> Book:
     """The book of somebody who has had nothing yet."""
-    return Book(contact_id, program.id, now, ladder=program.ladder, milestones=program.milestones)
+    return Book(contact_id, program.id, now, ladder=program.ladder, milestones=program.milestones, enrolled_at=now)
 
 
 async def require(session: Session, *, program_id: UUID | None, contact_id: UUID) -> None:

@@ -149,6 +149,21 @@ async def test_what_an_event_earns_follows_the_rules_as_a_purchase_does(shop, sa
     assert outcomes(answer).items() >= explained.items()
 
 
+CONDITIONS = {
+    "a tier": ({"field": "tier", "op": "eq", "value": "Gold"}, [False, True, True]),
+    "points": ({"field": "points.available", "op": "gte", "value": 40}, [False, False, True]),
+    "what happened before": ({"did": "event", "count": {"gte": 2}}, [False, False, True]),
+}
+
+
+@pytest.mark.parametrize(("condition", "held"), CONDITIONS.values(), ids=CONDITIONS)
+async def test_a_rule_for_some_members_looks_at_them_as_they_are_before_the_event(shop, sari, condition, held):
+    await shop.client.post(f"/v1/programs/{shop.program_id}/tiers", json={"name": "Gold", "threshold": 20})
+    await add_rule(shop, name="more", kind="per_event", event="review", points=1, condition=condition)
+    reasons = [outcomes(await happen(shop, sari, "review", str(number)))["more"][0] for number in range(3)]
+    assert reasons == ["applied" if each else "condition_not_met" for each in held]
+
+
 async def test_an_event_of_the_past_counts_from_when_it_happened(shop, sari):
     await add_rule(
         shop,

@@ -108,6 +108,49 @@ async def test_without_a_contact_no_tier_multiplies(shop, sari):
     }  # fmt: skip
 
 
+POOR = {"field": "points.available", "op": "lt", "value": 1_000}
+CONDITIONS = {
+    "what is true of anybody new": POOR,
+    "what is not true of them": {"field": "points.available", "op": "gte", "value": 1_000},
+    "the contrary of that": {"not": {"field": "points.available", "op": "gte", "value": 1_000}},
+    "what they never did": {"did": "purchase", "count": {"eq": 0}},
+}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS.values(), ids=CONDITIONS)
+async def test_without_a_contact_no_condition_is_true(shop, condition):
+    await add_rule(shop, name="more", kind="per_visit", points=10, condition=condition)
+    assert outcomes(await simulate(shop)) == {"base": ("applied", EARNED), "more": ("condition_not_met", 0)}
+
+
+async def test_conditions_are_about_the_contact_and_those_of_drafts_too(shop, sari):
+    await add_rule(shop, name="more", kind="per_visit", points=10, condition=POOR)
+    await add_rule(shop, name="draft", kind="per_visit", points=3, condition=POOR, status="draft")
+    asked = {"contact_id": str(sari), "include_drafts": True}
+    assert outcomes(await simulate(shop, **asked)) == {
+        "base": ("applied", EARNED), "more": ("applied", 10), "draft": ("applied", 3),
+    }  # fmt: skip
+    await shop.award(sari, 1_000)
+    assert outcomes(await simulate(shop, **asked)) == {
+        "base": ("applied", EARNED), "more": ("condition_not_met", 0), "draft": ("condition_not_met", 0),
+    }  # fmt: skip
+
+
+async def test_a_first_purchase_enrols_in_a_simulation_too(shop, sari):
+    condition = {"field": "enrolled_at", "op": "gte", "value": ahead(days=-30)}
+    await add_rule(shop, name="welcome", kind="per_visit", points=10, condition=condition)
+    answer = await simulate(shop, contact_id=str(sari))
+    assert outcomes(answer) == {"base": ("applied", EARNED), "welcome": ("applied", 10)}
+    assert (await shop.buy(sari)).json()["rules"] == answer.json()["rules"]
+
+
+async def test_conditions_see_what_time_will_have_done(shop, sari):
+    await add_rule(shop, name="more", kind="per_visit", points=10, condition=POOR)
+    await shop.award(sari, 1_000, expires_at=ahead(days=10))
+    said = [outcomes(await simulate(shop, contact_id=str(sari), at=ahead(days=days)))["more"][0] for days in (9, 11)]
+    assert said == ["condition_not_met", "applied"]
+
+
 async def test_a_contact_without_an_account_gets_none_by_it(shop, sari, session):
     assert (await simulate(shop, contact_id=str(sari))).json()["balance"]["available"] == EARNED
     assert await session.fetchval("SELECT count(*) FROM loyalty_accounts") == 0
