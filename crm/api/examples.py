@@ -10,13 +10,20 @@ _TIER: Final = "0198f3a2-13a0-7c18-a5d2-9e7f3b1c5d46"
 _AWARD: Final = "0198f3b1-42c8-7f05-8e6d-1a3c5b7d9f02"
 _EARNING: Final = "0198f3b2-05a6-7d91-b4c7-3e5f7a9b1c80"
 _REDEMPTION: Final = "0198f3b4-61f2-7a4e-8d29-7b9d1f3a5c62"
+_EVENT: Final = "0198f3b8-3c5e-7a27-9d40-8c6e2b4f0a13"
+_REVIEWED: Final = "0198f3b8-3c5d-7b11-a2f6-4e9d1c7a5b38"
 _REVERSAL: Final = "0198f3b6-1f0c-7e8b-a13f-5d7c9e1b3a44"
+_REWARD: Final = "0198f3b7-2a4c-7b6d-9e8f-0a1b2c3d4e5f"
+_VOUCHER: Final = "0198f3b8-71d0-7c5e-8f3a-2b4c6d8e0f1a"
+_USE: Final = "0198f3ba-5e6f-7081-92a3-b4c5d6e7f809"
+_CODE: Final = "7WQ2-HX4T-M3PV"
 _HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
 _CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
 _REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
 _FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
+_LATER: Final = "2026-12-01T17:00:00Z"
 _NOW: Final = "2026-11-01T09:31:27.482915Z"
 
 
@@ -50,15 +57,39 @@ _RULES: Final = [{
     "rule_id": _RULE, "version": 1, "name": "A point for each 1,000", "outcome": "applied", "reason": "applied",
     "basis": "45000.00", "points_requested": 45, "points": 45,
 }]  # fmt: skip
+_REVIEW: Final[Mapping[str, Any]] = {
+    "event": "review", "ref": "review-17", "order_ref": "INV-1001", "occurred_at": _THEN,
+}  # fmt: skip
+_REVIEW_RULES: Final = [{
+    "rule_id": "0198f3a2-17c3-7b05-a9e1-6d8f4c2b0a57", "version": 1, "name": "20 points for a review",
+    "outcome": "applied", "reason": "applied", "basis": "0", "points_requested": 20, "points": 20,
+}]  # fmt: skip
 _CARD: Final = {"kind": "card", "value": "6012 3456"}
 _NEW_RULE: Final = {"name": "A point for each 1,000", "kind": "per_amount", "points": 1, "per": "1000"}
 _NEW_PROGRAM: Final = {
-    "name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta",
-    "expiry": {"kind": "after", "months": 12, "round_up_to": "month"},
+    "name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta", "cost_per_point": "8.00",
+    "expected_breakage": "0.2", "expiry": {"kind": "after", "months": 12, "round_up_to": "month"},
 }  # fmt: skip
 _NEW_TIER: Final = {"name": "Gold", "threshold": 1000, "benefits": {"earn_factor": "1.5"}}
 _POLICY: Final = {
     "basis": "points", "window": "rolling_months", "months": 12, "downgrade": "one_level", "grace_days": 30,
+}  # fmt: skip
+
+_NEW_REWARD: Final[Mapping[str, Any]] = {
+    "name": "A free coffee", "cost": 40, "limits": [{"times": 2, "per": "week"}], "fulfilment": "voucher",
+    "valid_days": 30, "description": "Any size.",
+}  # fmt: skip
+_POOL: Final[Mapping[str, Any]] = {
+    "id": "0198f3b9-3c2d-7a41-8e5f-6b7c8d9e0f12", "program_id": _PROGRAM, "name": "Cinema, May", "reward_id": _REWARD,
+    "codes_count": 2, "codes_left": 2, "created_at": _NOW,
+}  # fmt: skip
+_MOVED: Final = {
+    "issued": 1800, "redeemed": 640, "returned": 40, "expired": 100, "revoked": 10, "transferred_out": 25,
+    "transferred_in": 25, "net": 1090,
+}  # fmt: skip
+_COHORT: Final = {
+    "starts_on": "2026-10-01", "ends_on": "2026-10-31", "issued": 1800, "redeemed": 450, "expired": 90, "revoked": 10,
+    "transferred": 50, "open": 1200, "breakage_rate": "0.0500", "redemption_rate": "0.2500",
 }  # fmt: skip
 
 EXAMPLES: Final[Mapping[str, Any]] = {
@@ -102,8 +133,10 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "earn_on": {"tax": False, "shipping": False}, "activation": {"days": 0},
         "expiry": {"kind": "after", "months": 12, "round_up_to": "month"}, "return_policy": "within_balance",
         "spent_return_policy": "prorate", "return_grace_days": 0, "milestones": [], "enrolment": "automatic",
-        "version": 1, "created_at": _NOW, "updated_at": _NOW,
+        "redemption": None, "cost_per_point": "8.00",
+        "expected_breakage": "0.2", "version": 1, "created_at": _NOW, "updated_at": _NOW,
     },
+    "ProgramPatch": {"redemption": {"points": 100, "amount": "1000.00", "min_points": 200, "max_share": "0.5"}},
     "NewEarningRule": _NEW_RULE,
     "EarningRulePatch": {
         "points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]},
@@ -137,14 +170,38 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "order_ref": "INV-1001", "points": 45, "transaction_id": _EARNING, "rules": _RULES,
         "balance": _balance(85, earned=95), "tier": _tier(905),
     },
+    "PurchaseToSimulate": {
+        **_ORDER, "contact_id": _CONTACT, "at": "2026-12-24T10:00:00Z", "include_drafts": True,
+    },
+    "NewEvent": _REVIEW,
+    "EventRecorded": {
+        "event": "review", "ref": "review-17", "points": 20, "transaction_id": _REVIEWED, "rules": _REVIEW_RULES,
+        "balance": _balance(105, earned=115), "tier": _tier(885),
+    },
+    "EventView": {
+        "id": _EVENT, "program_id": _PROGRAM, **_REVIEW, "transaction_id": _REVIEWED, "points": 20,
+        "rules": _REVIEW_RULES, "recorded_at": _NOW, "by": "key:Web shop",
+    },
+    "MembershipBody": {"status": "active", "terms_version": "2026-10"},
+    "Membership": {"program_id": _PROGRAM, "status": "active", "terms_version": "2026-10", "enrolled_at": _NOW},
+    "NewTierPin": {"tier_id": _TIER, "until": "2027-11-01T00:00:00Z", "reason": "A guest of the house"},
+    "TierPin": {
+        "program_id": _PROGRAM, "tier_id": _TIER, "name": "Gold", "since": _NOW, "until": "2027-11-01T00:00:00Z",
+    },
     "NewRedemption": {"points": 40, "order_ref": "INV-1002"},
     "Redemption": {
-        "id": _REDEMPTION, "points": 40, "status": "redeemed", "balance": _balance(45, earned=95, redeemed=40),
+        "id": _REDEMPTION, "points": 40, "status": "redeemed", "reward_id": None, "quantity": 1, "voucher": None,
+        "balance": _balance(45, earned=95, redeemed=40),
     },
     "RedemptionView": {
-        "id": _REDEMPTION, "program_id": _PROGRAM, "points": 40, "order_ref": "INV-1002", "status": "redeemed",
-        "occurred_at": _NOW, "reversal_id": None,
+        "id": _REDEMPTION, "program_id": _PROGRAM, "points": 40, "order_ref": "INV-1002", "status": "issued",
+        "occurred_at": _NOW, "reversal_id": None, "reward": {"id": _REWARD, "name": "A free coffee"}, "quantity": 1,
+        "cause": "redemption", "expires_at": _LATER, "voucher": {"code": _CODE, "expires_at": _LATER},
     },
+    "NewPaymentTrial": {"points": 5000, "order_total": "45000.00"},
+    "Payable": {"points": 2200, "amount": "22000.00"},
+    "RedemptionPatch": {"status": "ready"},
+    "NewReversal": {"reason": "order_cancelled", "write_off": False},
     "NewTransfer": {"to_contact_id": _FRIEND, "points": 30},
     "NewHold": {"points": 40, "expires_in": "PT15M", "reference": "checkout-77"},
     "Held": {
@@ -173,7 +230,6 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "points_returned_expired": 0, "transaction_id": _REVERSAL, "return_transaction_id": None,
         "occurred_at": _NOW, "recorded_at": _NOW,
     },
-    "NewReversal": {"reason": "order_cancelled"},
     "Returned": {
         "transaction_id": _REVERSAL, "points": 40, "points_returned": 40, "points_returned_expired": 0,
         "balance": _balance(85, earned=95), "tier": _tier(905),
@@ -184,6 +240,31 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "available_after": 85, "rules": _RULES, "by": "key:Till 3",
     },
     "Loyalty": {**_balance(85, earned=95), "tier": _tier(905)},
+    "NewReward": {**_NEW_REWARD, "stock": 50},
+    "RewardPatch": {"cost": 50, "stock": 20},
+    "RewardView": {
+        "id": _REWARD, "program_id": _PROGRAM, **_NEW_REWARD, "stock": 50, "window": None, "condition": None,
+        "tier_id": None, "code_pattern": None, "status": "active", "created_at": _NOW, "updated_at": _NOW,
+    },
+    "Choice": {
+        "id": _REWARD, "name": "A free coffee", "description": "Any size.", "cost": 40, "stock": 50,
+        "fulfilment": "voucher", "tier_id": None, "valid_days": 30, "available": False,
+        "why_not": [{"code": "insufficient_points", "missing": 5, "until": None, "tier": None}],
+    },
+    "NewVoucher": {"code": "HEMAT-10", "uses_max": 100, "uses_max_per_member": 1, "benefit": {"percent": 10}},
+    "Voucher": {
+        "id": _VOUCHER, "code": "HEMAT-10", "program_id": _PROGRAM, "status": "issued", "benefit": {"percent": 10},
+        "contact_id": None, "reward_id": None, "redemption_id": None, "pool_id": None, "uses_max": 100,
+        "uses_max_per_member": 1, "uses_left": 99, "expires_at": None, "issued_at": _NOW, "valid": True, "why_not": [],
+    },
+    "NewVoucherUse": {"contact_id": _CONTACT, "ref": "INV-1003"},
+    "VoucherUse": {
+        "id": _USE, "code": "HEMAT-10", "contact_id": _CONTACT, "ref": "INV-1003", "status": "redeemed",
+        "used_at": _NOW, "rolled_back_at": None, "benefit": {"percent": 10},
+    },
+    "NewVoucherPool": {"name": "Cinema, May", "reward_id": _REWARD, "codes": ["KINO-7WQ2-HX4T", "KINO-M3PV-9RCA"]},
+    "VoucherPool": _POOL,
+    "FilledPool": {**_POOL, "duplicates": ["KINO-7WQ2-HX4T"]},
     "NewMemberToken": {"expires_in": "PT15M"},
     "MemberToken": {
         "token": "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOThmM2ExIn0.eyJhdWQiOiJzZXRpYS92MS9tZSJ9.q0Yw8Zt1hVn4c7RkXb2mFg",
@@ -204,6 +285,33 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "id": "0198f3a9-2e74-7b0f-8c5a-4d6e8f0a2b3c", "occurred_at": _THEN, "channel": "whatsapp", "kind": "message",
         "direction": "inbound", "subject": None, "body": "Is my order ready?", "data": {},
     },
+    "Statement": {
+        "contact_id": _CONTACT, "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta",
+        "starts_on": "2026-11-01", "ends_on": "2026-11-30", "as_of": "2026-12-01T02:00:00Z",
+        "opening": {"available": 40, "pending": 0, "held": 0}, "closing": {"available": 85, "pending": 0, "held": 0},
+        "totals": [{"kind": "earn", "count": 1, "points": 45, "available": 45, "pending": 0, "held": 0}],
+        "omitted": None,
+        "entries": [{
+            "transaction_id": _EARNING, "kind": "earn", "reason": None, "order_ref": "INV-1001", "occurred_at": _THEN,
+            "points": 45, "available": 45, "pending": 0, "held": 0, "available_after": 85,
+        }],
+        "expiring": [{"points": 45, "expires_at": "2027-11-01T17:00:00Z"}], "expiring_later": 0, "tier": _tier(905),
+    },
+    "Liability": {
+        "program_id": _PROGRAM, "as_of": _NOW, "points": 12500, "pending": 500, "available": 11800, "held": 200,
+        "deficit": 40, "cost_per_point": "8.00", "expected_breakage": "0.2",
+        "liability": {"amount": "80000.00", "currency": "IDR"},
+    },
+    "PointsReport": {
+        "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta", "by": "month",
+        "periods": [{"starts_on": "2026-10-01", "ends_on": "2026-10-31", **_MOVED}],
+        "total": {"starts_on": "2026-10-01", "ends_on": "2026-10-31", **_MOVED},
+    },
+    "CohortReport": {
+        "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta",
+        "cohorts": [_COHORT], "total": _COHORT,
+        "deficits": {"issued": 0, "redeemed": 0, "expired": 0, "revoked": 90, "transferred": -50, "open": -40},
+    },
 }  # fmt: skip
 
 REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
@@ -219,6 +327,23 @@ REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         "Some fields are not valid.",
         {"errors": [{"pointer": "/points", "code": "int_type", "message": "Input should be a valid integer"}]},
     ),
+    "out_of_stock": (
+        "There are not enough left of 'A free coffee'.",
+        {"why_not": [{"code": "out_of_stock", "missing": None, "until": None, "tier": None}]},
+    ),
+    "limit_reached": (
+        "'A free coffee' is limited to 2 times a week.",
+        {
+            "limit": {"times": 2, "points": None, "per": "week"},
+            "until": "2026-11-01T17:00:00Z",
+            "why_not": [{"code": "limit_reached", "missing": None, "until": "2026-11-01T17:00:00Z", "tier": None}],
+        },
+    ),
+    "not_eligible": (
+        "Of 'A free coffee' it can't be: tier_needed.",
+        {"why_not": [{"code": "tier_needed", "missing": 905, "until": None, "tier": "Gold"}]},
+    ),
+    "voucher_invalid": ("It is used up.", {"why_not": [{"code": "used_up"}]}),
     "invalid_condition": (
         "`errors` says for each place what is wrong and what can stand there.",
         {

@@ -1,4 +1,4 @@
-"""What a member's token opens: the member's own points, redemptions and timeline. No key opens it.
+"""What a member's token opens: the member's own points, rewards, vouchers and timeline. No key opens it.
 
 A route here declares `scopes=MEMBER` and asks for `me`, the contact who is signed in; whose data it is never comes from
 the request. What staff and systems know besides is left out: tags, attributes, notes, who did something, and the rules
@@ -15,23 +15,23 @@ from litestar.params import FromPath
 
 from crm.api import paging
 from crm.api.auth import MEMBER
-from crm.api.loyalty import PROGRAM, SPENDING, ProgramId
+from crm.api.loyalty import PROGRAM, ProgramId
 from crm.api.paging import Cursor, Limit, Page
+from crm.api.redemptions import REDEEMING, RedemptionFields
 from crm.api.routes import get, post
-from crm.api.schemas import Body, Points, Reference
 from crm.contacts import contacts
 from crm.contacts.contacts import Contact, ContactNotFound
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.interactions import shown
 from crm.interactions.shown import TimelineEntry
-from crm.loyalty import balances, redemptions, standings, transactions
+from crm.loyalty import balances, choices, redemptions, rewards, standings, transactions, vouchers
 from crm.loyalty.balances import Loyalty
-from crm.loyalty.books import PointsOutOfRange
-from crm.loyalty.journal import OrderRefReused
+from crm.loyalty.choices import Choice
 from crm.loyalty.redemptions import Redemption, RedemptionNotFound, RedemptionView
 from crm.loyalty.standings import ProgramStanding
 from crm.loyalty.transactions import PointsTransaction
+from crm.loyalty.vouchers import Voucher
 
 IDENTITIES: Final = frozenset({"email", "phone", "whatsapp", "card", "customer_id"})
 """The kinds that a member knows their own by. The others are names that systems gave them."""
@@ -113,15 +113,11 @@ class MyPointsTransaction:
         )  # fmt: skip
 
 
-class MyRedemption(Body):
-    """Points that the member pays with. With an `order_ref` they are spent on that order once.
+class MyRedemption(RedemptionFields):
+    """Points that the member pays with, or a reward to buy with them. With an `order_ref`, once for that order.
 
     A member's word makes no order theirs: it can't keep a reference from whoever the order belongs to.
     """
-
-    program_id: UUID | None = None
-    points: Points
-    order_ref: Reference | None = None
 
 
 @get("/me", scopes=MEMBER, problems=(ContactNotFound,))
@@ -153,20 +149,20 @@ async def list_my_points_transactions(
 @post(
     "/me/redemptions",
     scopes=MEMBER,
-    problems=(*PROGRAM, *SPENDING, OrderRefReused, PointsOutOfRange),
-    repeated="These points were redeemed for this order before; the balance is today's.",
+    problems=REDEEMING,
+    repeated="This was redeemed for this order before; the balance is today's.",
 )
 async def redeem_my_points(
     session: Session, me: UUID, data: MyRedemption, by: str, now: datetime, once: idempotency.Request | None
 ) -> Response[Redemption]:
-    """Pay with the member's points.
+    """Pay with the member's points, or buy a reward.
 
     It is refused rather than cut down where the points don't reach. The same `order_ref` again answers 200.
     """
-    redemption, created = await redemptions.redeem(
-        session, program_id=data.program_id, contact_id=me, points=data.points, order_ref=data.order_ref, place={},
-        by=by, once=once, now=now, claims_order=False,
-    )  # fmt: skip
+    redeem = redemptions.redeem if data.reward_id is None else rewards.redeem
+    redemption, created = await redeem(
+        session, contact_id=me, **data.asked(), place={}, by=by, once=once, now=now, claims_order=False
+    )
     return Response(redemption, status_code=201 if created else 200)
 
 
@@ -188,6 +184,33 @@ async def get_my_redemption(session: Session, me: UUID, redemption_id: FromPath[
     return await redemptions.get(session, contact_id=me, redemption_id=redemption_id)
 
 
+@get("/me/rewards", scopes=MEMBER, problems=PROGRAM)
+async def list_my_rewards(
+    session: Session, me: UUID, now: datetime, program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[Choice]:
+    """List a program's active rewards for the member.
+
+    Each says whether the member can have it now and, if not, every reason why not and by how much.
+    """
+    after = paging.decode(cursor, UUID)
+    found = await choices.page(
+        session, program_id=program, contact_id=me, after=after[0] if after else None, limit=limit + 1, now=now
+    )
+    return paging.page_of(found, limit=limit, key=lambda choice: (choice.id,))
+
+
+@get("/me/vouchers", scopes=MEMBER, problems=(ContactNotFound,))
+async def list_my_vouchers(
+    session: Session, me: UUID, now: datetime, cursor: Cursor = None, limit: Limit = 50
+) -> Page[Voucher]:
+    """List the member's own vouchers, newest first."""
+    before = paging.decode(cursor, UUID)
+    found = await vouchers.page_of_contact(
+        session, contact_id=me, before=before[0] if before else None, limit=limit + 1, now=now
+    )
+    return paging.page_of(found, limit=limit, key=lambda voucher: (voucher.id,))
+
+
 @get("/me/timeline", scopes=MEMBER, problems=(ContactNotFound,))
 async def read_my_timeline(session: Session, me: UUID, cursor: Cursor = None, limit: Limit = 50) -> Page[TimelineEntry]:
     """Read the member's timeline, newest first.
@@ -205,5 +228,5 @@ async def read_my_timeline(session: Session, me: UUID, cursor: Cursor = None, li
 
 handlers = [
     get_me, get_my_loyalty, list_my_points_transactions, redeem_my_points, list_my_redemptions, get_my_redemption,
-    read_my_timeline,
+    list_my_rewards, list_my_vouchers, read_my_timeline,
 ]  # fmt: skip

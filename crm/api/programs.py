@@ -38,6 +38,21 @@ class EarnOnBody(Body):
     shipping: bool = False
 
 
+_SHARE = r"^(0\.[0-9]{0,5}[1-9]0{0,5}|1(\.0{1,6})?)$"
+
+
+class ConversionBody(Body):
+    """What points are worth: `amount` of money for every `points`, in whole steps.
+
+    `max_share` is the most of an order that can be paid so, as a fraction of 1.
+    """
+
+    points: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    amount: PositiveAmount
+    min_points: Points | None = None
+    max_share: Annotated[str, StringConstraints(pattern=_SHARE)] | None = None
+
+
 class ActivationBody(Body):
     """When earned points become available: some days later, or at an event of the order such as its delivery."""
 
@@ -78,10 +93,15 @@ class ExpiryBody(Body):
 ReturnPolicy = Literal["only_pending", "within_balance", "unlimited"]
 SpentReturnPolicy = Literal["prorate", "full_refund_only", "none"]
 Milestones = Annotated[list[Points], Field(max_length=50)]
+Share = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$")]
+"""A decimal in a string, between 0 and 1."""
 
 
 class NewProgram(Body):
-    """A loyalty scheme. The first one is the default."""
+    """A loyalty scheme. The first one is the default.
+
+    What its points are a liability for: `cost_per_point`, in its currency, and the share that will expire unspent.
+    """
 
     name: Line
     currency: Currency
@@ -89,6 +109,7 @@ class NewProgram(Body):
     default: bool | None = None
     rounding: Literal["floor", "nearest", "ceil"] = "floor"
     earn_on: EarnOnBody = EarnOnBody()
+    redemption: ConversionBody | None = None
     activation: ActivationBody = ActivationBody()
     expiry: ExpiryBody = ExpiryBody(kind="never")
     return_policy: ReturnPolicy = "within_balance"
@@ -96,6 +117,8 @@ class NewProgram(Body):
     return_grace_days: Annotated[int, Field(ge=0, le=3650)] = 0
     milestones: Milestones = Field(default=[])
     enrolment: Literal["automatic", "explicit"] = "automatic"
+    cost_per_point: Amount | None = None
+    expected_breakage: Share | None = None
 
 
 class ProgramPatch(Patch):
@@ -110,6 +133,7 @@ class ProgramPatch(Patch):
     default: Literal[True] | None = None
     rounding: Literal["floor", "nearest", "ceil"] | None = None
     earn_on: EarnOnBody | None = None
+    redemption: ConversionBody | None = None
     activation: ActivationBody | None = None
     expiry: ExpiryBody | None = None
     expiry_applies_to: Literal["new", "all"] = "new"
@@ -118,6 +142,8 @@ class ProgramPatch(Patch):
     return_grace_days: Annotated[int, Field(ge=0, le=3650)] | None = None
     milestones: Milestones | None = None
     enrolment: Literal["automatic", "explicit"] | None = None
+    cost_per_point: Amount | None = None
+    expected_breakage: Share | None = None
 
     not_nullable = frozenset({
         "name", "time_zone", "default", "rounding", "earn_on", "activation", "expiry", "return_policy",
@@ -127,7 +153,7 @@ class ProgramPatch(Patch):
 
 _SETTINGS = (
     "rounding", "earn_on", "activation", "expiry", "return_policy", "spent_return_policy", "return_grace_days",
-    "milestones", "enrolment",
+    "milestones", "enrolment", "redemption", "cost_per_point", "expected_breakage",
 )  # fmt: skip
 
 
@@ -304,7 +330,7 @@ async def change_program(
     given = data.model_dump(mode="json", include=data.model_fields_set, exclude_none=True)
     changes: dict[str, Any] = {name: given[name] for name in ("name", "time_zone") if name in given}
     changes["is_default"] = given.get("default")
-    changes["settings"] = {name: given[name] for name in _SETTINGS if name in given}
+    changes["settings"] = {name: given.get(name) for name in _SETTINGS if name in data.model_fields_set}
     program = await terms.change(
         session, program_id=program_id, version=version_of(if_match), changes=changes,
         applies_to_all=data.expiry_applies_to == "all", now=now,

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from crm.db.session import Session
+from crm.loyalty import reward_audit
 from crm.loyalty.movements import BUCKETS
 
 FINDINGS_MAX: Final = 1_000
@@ -348,18 +349,24 @@ _REDEMPTIONS: Final = _differences(
     """
     SELECT FINDINGS
     FROM redemptions r
-    FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'redeem' AND cause = 'redemption') t
+    FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'redeem' AND cause IN ('redemption', 'reward')) t
         ON t.contact_id = r.contact_id AND t.id = r.id
     LEFT JOIN (SELECT * FROM points_transactions WHERE kind = 'reverse' AND cause = 'reversal') b
         ON b.contact_id = r.contact_id AND b.reverses = r.id
     LEFT JOIN order_directory d ON d.program_id = r.program_id AND d.order_ref = r.order_ref
     """,
     _Value("redemption", "'a redemption'", "CASE WHEN r.id IS NULL THEN 'none' END", "'redemption ' || t.id"),
-    _Value("redemption.transaction", "'a transaction'", "CASE WHEN t.id IS NULL THEN 'none' END"),
+    _Value("redemption.transaction", "'a transaction'", "CASE WHEN t.id IS NULL AND r.points > 0 THEN 'none' END"),
+    _Value("redemption.reward_id", "t.cause", "CASE WHEN r.reward_id IS NULL THEN 'redemption' ELSE 'reward' END"),
     _Value("redemption.program_id", "t.program_id", "r.program_id"),
     _Value("redemption.order_ref", "coalesce(t.order_ref, '')", "coalesce(r.order_ref, '')"),
     _Value("redemption.points", "-t.points::numeric", "r.points"),
-    _Value("redemption.status", "CASE WHEN b.id IS NULL THEN 'redeemed' ELSE 'reversed' END", "r.status"),
+    _Value(
+        "redemption.status",
+        """CASE WHEN b.id IS NOT NULL THEN 'reversed' WHEN r.reward_id IS NULL THEN 'redeemed'
+                WHEN r.points > 0 AND r.status = 'reversed' THEN 'not reversed' ELSE r.status END""",
+        "r.status",
+    ),
     _Value(
         "redemption.reversal_id",
         "coalesce(b.id::text, 'none')",
@@ -437,6 +444,25 @@ _TRANSFERS: Final = _differences(
     place="'transaction ' || id",
 )
 
+_EVENTS: Final = _differences(
+    """
+    SELECT FINDINGS
+    FROM loyalty_events e
+    FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'earn' AND cause = 'event') t
+        ON t.contact_id = e.contact_id AND t.id = e.transaction_id
+    LEFT JOIN interactions i ON i.contact_id = e.contact_id AND i.id = e.id AND i.kind = 'event'
+    """,
+    _Value("event", "'an event'", "CASE WHEN e.id IS NULL THEN 'none' END", "'transaction ' || t.id"),
+    _Value("event.transaction_id", "e.transaction_id::text", "CASE WHEN t.id IS NULL THEN 'none' END"),
+    _Value("event.program_id", "t.program_id", "e.program_id"),
+    _Value("event.points", "coalesce(t.points, 0)", "e.points"),
+    _Value("event.event", "t.reason", "e.event"),
+    _Value("event.timeline", "'told'", "CASE WHEN e.id IS NOT NULL AND i.id IS NULL THEN 'none' END"),
+    contact="coalesce(e.contact_id, t.contact_id)",
+    program="coalesce(e.program_id, t.program_id)",
+    place="'event ' || e.id",
+)
+
 _TOTALS: Final = """
     WITH flows AS (
         SELECT program_id, from_bucket, to_bucket, sum(points) AS points, count(*) AS movements
@@ -473,6 +499,8 @@ CHECKS: Final = {
     "holds": _HOLDS,
     "refunds": _REFUNDS,
     "transfers": _TRANSFERS,
+    **reward_audit.CHECKS,
+    "events": _EVENTS,
 }
 """By title. Each selects findings, with nothing said where one of `expected` and `found` is NULL."""
 SUMS: Final = "sums of each program"

@@ -80,10 +80,21 @@ class Circumstances:
 
     @classmethod
     async def read(
-        cls, session: Session, *, program: Program, books: Mapping[UUID, Book], moments: Iterable[Moment]
+        cls,
+        session: Session,
+        *,
+        program: Program,
+        books: Mapping[UUID, Book],
+        moments: Iterable[Moment],
+        rules: Iterable[Rule] | None = None,
     ) -> "Circumstances":
-        """What has to be known before facts of those contacts and times are planned: nothing where no rule asks."""
-        asked = [rule.condition for rule in program.rules if rule.condition is not None and rule.status == "active"]
+        """What has to be known before facts of those contacts and times are planned: nothing where no rule asks.
+
+        `rules` are those that may ask, where it is not all that are active.
+        """
+        if rules is None:
+            rules = (rule for rule in program.rules if rule.status == "active")
+        asked = [rule.condition for rule in rules if rule.condition is not None]
         if not asked:
             return cls(program, {})
         facts = await facts_for(
@@ -96,11 +107,16 @@ class Circumstances:
         return cls(program, facts)
 
     def conditions_hold(self, book: Book, at: datetime) -> Callable[[Rule], bool]:
-        """For `Member.condition_holds`: by the book as it is when asked, and by what had happened at that time."""
+        """For `Member.condition_holds`: by the book as it is when asked, and by what had happened at that time.
+
+        Of whom nothing was read, nothing holds.
+        """
 
         def holds(rule: Rule) -> bool:
             assert rule.condition is not None, "only a rule with a condition is asked about"
-            known = self._facts[book.contact_id, at]
+            known = self._facts.get((book.contact_id, at))
+            if known is None:
+                return False
             facts = Facts({**known.values, **of_book(book)}, known.counts)
             return conditions.holds(rule.condition, facts, now=at.astimezone(self._program.terms.zone))
 

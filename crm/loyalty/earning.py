@@ -126,10 +126,16 @@ class Rule:
             id=id,
             version=version,
             filter=Filter(**lists) if lists else None,
-            window=_window(window) if window else None,
+            window=window_of(window) if window else None,
             limits=tuple(Limit(**limit) for limit in given.pop("limits", ())),
             **given,
         )
+
+    def is_about(self, event: str) -> bool:
+        """Whether what an event earns is up to this rule: one of its own, or a multiplier of everything."""
+        if self.kind == "multiplier":
+            return self.applies_to == "all"
+        return self.kind == "per_event" and self.event == event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +201,7 @@ def evaluate_event(
     include_drafts: bool = False,
 ) -> Earned:
     """What a review, a birthday or another event earns: by its own rules, and by the multipliers that apply to all."""
-    rows = [
-        _Row(rule)
-        for rule in rules
-        if (rule.kind == "per_event" and rule.event == event)
-        or (rule.kind == "multiplier" and rule.applies_to == "all")
-    ]
+    rows = [_Row(rule) for rule in rules if rule.is_about(event)]
     return _settle(rows, _Case(NO_PURCHASE, occurred_at, None, terms, member, include_drafts))
 
 
@@ -400,7 +401,7 @@ def _tier_rule(name: str, factor: Decimal) -> Rule:
     return Rule(id=TIER, version=0, name=name, kind="multiplier", factor=factor)
 
 
-def _window(given: Mapping[str, Any]) -> Window:
+def window_of(given: Mapping[str, Any]) -> Window:
     """The window of a JSON definition; the hour 24:00 is the end of the day."""
     opens, closes = (
         time.fromisoformat("00:00" if hour == "24:00" else hour) for hour in given.get("hours", ("00:00",) * 2)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -53,10 +53,31 @@ def period_key(per: Period, local_on: date) -> str:
             return "lifetime"
 
 
+def period_keys(local_on: date) -> list[str]:
+    """The periods of every length in which a local day of the program lies."""
+    return [period_key(per, local_on) for per in get_args(Period)]
+
+
 def room(limits: Iterable[Limit], subject: UUID, local_on: date, usages: Mapping[tuple[UUID, str], Used]) -> int | None:
     """What the tightest of the limits leaves of its subject on a local day, None for any number of points."""
     left = (limit.room(usages.get((subject, period_key(limit.per, local_on)), UNUSED)) for limit in limits)
     return min((each for each in left if each is not None), default=None)
+
+
+def starts_at(per: Period, local_on: date, zone: ZoneInfo) -> datetime | None:
+    """When the period of that length in which a local day lies began; None for a lifetime."""
+    match per:
+        case "day":
+            first = local_on
+        case "week":
+            first = local_on - timedelta(days=local_on.weekday())
+        case "month":
+            first = local_on.replace(day=1)
+        case "year":
+            first = date(local_on.year, 1, 1)
+        case _:
+            return None
+    return start_of(first, zone)
 
 
 def resets_at(per: Period, local_on: date, zone: ZoneInfo) -> datetime | None:

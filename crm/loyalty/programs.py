@@ -17,6 +17,7 @@ from crm.db.tables import Instant, metadata
 from crm.errors import Invalid, NotFound, Stale
 from crm.loyalty import contribution, tiers
 from crm.loyalty.basket import Terms
+from crm.loyalty.conversion import Conversion
 from crm.loyalty.earning import Rule
 from crm.loyalty.expiry import Activation, Expiry
 from crm.loyalty.ladders import Ladder, Tier
@@ -74,7 +75,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 
 @dataclass(slots=True)
 class ProgramView:
-    """A program as it is shown."""
+    """A program as it is shown. `cost_per_point` is null while nobody has said what a point costs."""
 
     id: UUID
     name: str
@@ -90,6 +91,9 @@ class ProgramView:
     return_grace_days: int
     milestones: list[int]
     enrolment: str
+    redemption: Conversion | None
+    cost_per_point: str | None
+    expected_breakage: str
     version: int
     created_at: datetime
     updated_at: datetime
@@ -112,6 +116,7 @@ class Program:
     return_grace_days: int
     milestones: tuple[int, ...]
     explicit_enrolment: bool
+    redemption: Conversion | None = None
 
     @property
     def limited(self) -> bool:
@@ -288,6 +293,7 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
         return_grace_days=settings["return_grace_days"],
         milestones=tuple(sorted(settings["milestones"])),
         explicit_enrolment=settings["enrolment"] == "explicit",
+        redemption=Conversion.of(settings.get("redemption")),
     )  # fmt: skip
     return program
 
@@ -317,6 +323,9 @@ def _view(row: Any) -> ProgramView:
         time_zone=row["time_zone"],
         default=row["is_default"],
         earn_on=EarnOn(**settings.get("earn_on", {})),
+        redemption=Conversion.of(settings.get("redemption")),
+        cost_per_point=settings.get("cost_per_point"),
+        expected_breakage=settings.get("expected_breakage") or "0",
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

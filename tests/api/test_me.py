@@ -167,7 +167,10 @@ async def test_a_member_pays_with_points_and_the_books_say_who_did_it(shop, sari
     made = answer.json()
     balance = await shop.balance(sari)
     balance.pop("tier")
-    assert made == {"id": made["id"], "points": 20, "status": "redeemed", "balance": balance}
+    assert made == {
+        "id": made["id"], "points": 20, "status": "redeemed", "reward_id": None, "quantity": 1, "voucher": None,
+        "balance": balance,
+    }  # fmt: skip
     assert balance["available"] == 30
     assert (await shop.transactions(sari))[0]["by"] == "member"
     assert await session.fetchval("SELECT by FROM interactions WHERE id = $1", UUID(made["id"])) == "member"
@@ -459,7 +462,10 @@ async def test_a_member_never_sees_anything_of_another(shop, client, path):
         redemption = (await shop.redeem(contact_id, 7, order_ref=redeemed)).json()
         said = {"channel": "sms", "kind": "message", "direction": "inbound", "occurred_at": "2026-11-01T09:30:00Z"}
         message = (await shop.post(contact_id, "interactions", said | {"body": f"I am {name}"})).json()
-        words = [str(contact_id), name, phone, order, redeemed, redemption["id"], message["id"]]
+        voucher = (
+            await client.post(f"/v1/programs/{shop.program_id}/vouchers", json={"contact_id": str(contact_id)})
+        ).json()
+        words = [str(contact_id), name, phone, order, redeemed, redemption["id"], message["id"], voucher["code"]]
         words += [transaction["id"] for transaction in await shop.transactions(contact_id)]
         people[contact_id] = (words, redemption["id"])
     (sari, (hers, mine)), (_, (his, another)) = people.items()
@@ -472,7 +478,27 @@ async def test_a_member_never_sees_anything_of_another(shop, client, path):
     answer = await member.get(path)
     assert answer.status_code == 200
     assert not [word for word in his if word in answer.text]
-    assert path == "/v1/me/loyalty" or [word for word in hers if word in answer.text]
+    assert path in ("/v1/me/loyalty", "/v1/me/rewards") or [word for word in hers if word in answer.text]
+
+
+async def test_a_member_sees_rewards_buys_one_and_has_its_voucher(shop, sari, member):
+    await shop.award(sari, 150)
+    body = {"name": "Coffee", "cost": 100, "fulfilment": "voucher"}
+    reward = (await shop.client.post(f"/v1/programs/{shop.program_id}/rewards", json=body)).json()
+    (choice,) = (await seen(member, "/rewards"))["items"]
+    assert (choice["id"], choice["available"], choice["why_not"]) == (reward["id"], True, [])
+    bought = await member.post("/v1/me/redemptions", json={"reward_id": reward["id"], "order_ref": "WEB-1"})
+    assert (bought.status_code, bought.json()["status"], bought.json()["points"]) == (201, "issued", 100)
+    again = await member.post("/v1/me/redemptions", json={"reward_id": reward["id"], "order_ref": "WEB-1"})
+    assert (again.status_code, again.json()) == (200, bought.json())
+    (voucher,) = (await seen(member, "/vouchers"))["items"]
+    assert voucher["code"] == bought.json()["voucher"]["code"]
+    problem(await member.post("/v1/me/redemptions", json={"reward_id": reward["id"]}), 409, "insufficient_points")
+    (choice,) = (await seen(member, "/rewards"))["items"]
+    assert choice["why_not"][0]["missing"] == 50
+    entries = {entry["kind"]: entry["data"] for entry in (await seen(member, "/timeline"))["items"]}
+    assert entries["reward.redeemed"]["name"] == entries["voucher.issued"]["name"] == "Coffee"
+    assert entries["voucher.issued"]["code"] == voucher["code"]
 
 
 # ---------------------------------------------------------------- what it costs

@@ -46,6 +46,10 @@ CORE = (
     "create_contact", "record_interaction", "record_interaction_by_identity", "create_program", "create_earning_rule",
     "create_tier", "set_tier_policy", "award_points", "adjust_points", "record_purchase", "record_purchase_by_identity",
     "redeem_points", "reverse_redemption", "create_key", "issue_member_token", "get_me", "redeem_my_points",
+    "create_reward", "simulate_redemption", "issue_voucher", "fill_voucher_pool", "use_voucher",
+    "get_statement", "get_liability", "report_points",
+    "report_cohorts",
+    "simulate_purchase", "record_event", "set_membership", "pin_tier",
 )  # fmt: skip
 
 
@@ -140,7 +144,7 @@ def test_an_operation_says_what_it_does_and_who_may(name):
         assert scopes <= SCOPES
     assert {"401", "403", "422", "503"} <= operation["responses"].keys()
     assert ("404" in operation["responses"]) >= ("{" in path)
-    assert ("requestBody" in operation) == (method in ("post", "patch") or name == "set_tier_policy")
+    assert ("requestBody" in operation) == (method in ("post", "patch") or (method == "put" and name != "add_tag"))
     if "requestBody" in operation:
         assert {"400", "413", "415"} <= operation["responses"].keys()
 
@@ -150,13 +154,14 @@ def test_an_operation_names_its_headers(name):
     _, method, operation = OPERATIONS[name]
     asked = {resolved(parameter)["name"] for parameter in operation.get("parameters", [])}
     handler = HANDLERS[name][2]
-    assert ("Idempotency-Key" in asked) == (method == "post")
+    writes = method == "post" and not name.startswith("simulate_")
+    assert ("Idempotency-Key" in asked) == writes
     assert ("If-Match" in asked) == ("if_match" in handler.parsed_fn_signature.parameters)
     assert ("412" in operation["responses"]) == ("If-Match" in asked)
     for status, response in operation["responses"].items():
         answered = resolved(response)["headers"]
         assert "X-Request-Id" in answered
-        assert ("Idempotency-Replayed" in answered) == (method == "post" and int(status) < 300)
+        assert ("Idempotency-Replayed" in answered) == (writes and int(status) < 300)
         assert ("WWW-Authenticate" in answered) == (status == "401")
         assert ("Retry-After" in answered) == (status == "503")
         assert all(resolved(header)["description"] for header in answered.values())
@@ -200,7 +205,8 @@ def test_the_stable_codes_are_documented_with_their_numbers():
     examples = {code: example["value"] for code, example in DOCUMENT["components"]["examples"].items()}
     statuses = {
         "insufficient_points": 409, "identity_taken": 409, "order_ref_reused": 409, "idempotency_key_reused": 422,
-        "currency_mismatch": 422, "program_required": 422, "stale_version": 412,
+        "currency_mismatch": 422, "program_required": 422, "stale_version": 412, "out_of_stock": 409,
+        "limit_reached": 409, "not_eligible": 409, "voucher_invalid": 409,
     }  # fmt: skip
     assert statuses.items() <= {code: problem["status"] for code, problem in examples.items()}.items()
     refused = examples["insufficient_points"]
@@ -219,8 +225,18 @@ def test_a_repeat_by_natural_key_answers_200_beside_201():
     assert both == {
         "add_identity", "capture_hold", "record_interaction", "record_interaction_by_identity", "record_purchase",
         "record_purchase_by_identity", "redeem_my_points", "redeem_points",
-        "refund_purchase", "reverse_redemption",
+        "refund_purchase", "reverse_redemption", "record_event", "use_voucher",
     }  # fmt: skip
+
+
+def test_another_form_of_an_answer_is_documented_beside_the_first():
+    for name, media_types in (
+        ("report_points", ["application/json", "text/csv"]), ("report_cohorts", ["application/json", "text/csv"]),
+        ("show_statement", ["text/html"]), ("get_statement", ["application/json"]),
+    ):  # fmt: skip
+        content = OPERATIONS[name][2]["responses"]["200"]["content"]
+        assert list(content) == media_types
+        assert all(content[kind]["schema"] == {"type": "string"} for kind in media_types if kind.startswith("text/"))
 
 
 def test_money_is_text_and_points_are_whole():
