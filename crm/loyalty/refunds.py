@@ -161,7 +161,10 @@ async def record(
     """
     happened_at = occurred_at or now
     check_occurred(happened_at, now)
-    locked = await journal.lock(session, program_id=program_id, contact_ids=[contact_id], now=now, once=once)
+    # With lots, and so with the lot of a deficit, which may have been filled long ago.
+    locked = await journal.lock(
+        session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once
+    )
     book = locked.book(contact_id)
     facts = await session.fetchrow(_FACTS, contact_id, locked.program.id, order_ref)
     if facts is None:

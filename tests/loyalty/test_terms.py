@@ -2,143 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import pytest
 
-from crm.db.ids import uuid7
 from crm.db.session import Session
-from crm.loyalty import audit, balances, holds, ledger, programs, purchases, redemptions, rules, terms
-from crm.loyalty.balances import Loyalty
-from crm.loyalty.basket import Purchase
-from crm.loyalty.ledger import Award
-from crm.loyalty.purchases import Bought
+from crm.loyalty import audit, terms
 from tests.loyalty.shop import PROGRAM, Shop
-from tests.loyalty.story import PER_1000
+from tests.loyalty.till import DAY, INSTANT, JAKARTA, Till, at
 
-JAKARTA = ZoneInfo("Asia/Jakarta")
-DAY = timedelta(days=1)
-INSTANT = timedelta(microseconds=1)
 NEVER = {"kind": "never"}
 SLIDING = {"kind": "sliding", "months": 12, "activities": ["purchase"]}
 
 
-def at(text: str) -> datetime:
-    """A local time; a date alone is its noon."""
-    moment = datetime.fromisoformat(text if len(text) > 10 else f"{text} 12:00")
-    return moment.replace(tzinfo=JAKARTA).astimezone(UTC)
-
-
 def after(**length: Any) -> dict[str, Any]:
     return {"kind": "after", **length}
-
-
-@dataclass(slots=True)
-class Till:
-    """One member of one program, and a clock that each call sets."""
-
-    session: Session
-    program_id: UUID
-    sari: UUID
-
-    @classmethod
-    async def open(cls, session: Session, **settings: Any) -> "Till":
-        now = at("2026-01-01")
-        program = await programs.create(
-            session, name="Kopi", currency="IDR", time_zone="Asia/Jakarta", default=None, settings=settings, now=now
-        )
-        await rules.create(session, program_id=program.id, definition=PER_1000, now=now)
-        till = cls(session, program.id, uuid7())
-        await session.execute(
-            "INSERT INTO contacts (id, name, created_at, updated_at) VALUES ($1, 'Sari', $2, $2)", till.sari, now
-        )
-        return till
-
-    async def award(self, points: int, when: str, *, told: str | None = None, **facts: Any) -> None:
-        award = Award(self.sari, points, "goodwill", occurred_at=at(when), **facts)
-        await ledger.award(
-            self.session, program_id=self.program_id, award=award, by="t", once=None, now=at(told or when)
-        )
-
-    async def buy(self, points: int, when: str, *, told: str | None = None) -> str:
-        order_ref = f"INV-{uuid7()}"
-        purchase = Purchase(
-            order_ref=order_ref, occurred_at=at(when), currency="IDR", total=Decimal(points * 1000)
-        )  # fmt: skip
-        await purchases.record(
-            self.session, program_id=self.program_id, bought=Bought(self.sari, purchase), by="t", once=None,
-            now=at(told or when),
-        )  # fmt: skip
-        return order_ref
-
-    async def adjust(self, points: int, when: str) -> None:
-        await ledger.adjust(
-            self.session, program_id=self.program_id, contact_id=self.sari, points=points, reason="fix", note=None,
-            allow_negative=True, qualifying=False, by="t", once=None, now=at(when),
-        )  # fmt: skip
-
-    async def redeem(self, points: int, when: str) -> None:
-        await redemptions.redeem(
-            self.session, program_id=self.program_id, contact_id=self.sari, points=points, order_ref=None, place={},
-            by="t", once=None, now=at(when),
-        )  # fmt: skip
-
-    async def hold(self, points: int, when: str, *, expires_in: timedelta) -> UUID:
-        held = await holds.create(
-            self.session, program_id=self.program_id, contact_id=self.sari, points=points, expires_in=expires_in,
-            reference=None, place={}, by="t", once=None, now=at(when),
-        )  # fmt: skip
-        return held.id
-
-    async def release(self, hold_id: UUID, when: str) -> None:
-        await holds.release(self.session, contact_id=self.sari, hold_id=hold_id, by="t", now=at(when))
-
-    async def change(self, when: str, *, applies_to_all: bool = False, **settings: Any) -> None:
-        await terms.change(
-            self.session, program_id=self.program_id, version=None, changes={"settings": settings},
-            applies_to_all=applies_to_all, now=at(when),
-        )  # fmt: skip
-
-    async def seen(self, when: str | datetime) -> Loyalty:
-        now = at(when) if isinstance(when, str) else when
-        return await balances.read(self.session, program_id=self.program_id, contact_id=self.sari, now=now)
-
-    async def purse(self, when: str | datetime) -> tuple[int, int]:
-        """Available and pending."""
-        seen = await self.seen(when)
-        return seen.available, seen.pending
-
-    async def last_days(self) -> list[tuple[int, str | None]]:
-        """Of each open lot how many points it has and the last day of its end, in the order they were made."""
-        rows = await self.session.fetch(
-            "SELECT remaining + held AS points, expires_at FROM points_lots WHERE contact_id = $1 AND program_id = $2"
-            " AND remaining + held > 0 ORDER BY id",
-            self.sari, self.program_id,
-        )  # fmt: skip
-        return [(row["points"], last_day(row["expires_at"])) for row in rows]
-
-    async def changes(self) -> list[tuple[str | None, str | None, str]]:
-        """The ends that were moved: the last days before and after, and why."""
-        rows = await self.session.fetch(
-            "SELECT * FROM points_lot_changes WHERE contact_id = $1 ORDER BY lot_id, occurred_at", self.sari
-        )
-        return [(last_day(row["expires_before"]), last_day(row["expires_after"]), row["reason"]) for row in rows]
-
-    async def due_at(self) -> datetime | None:
-        found: datetime | None = await self.session.fetchval(
-            "SELECT next_due_at FROM loyalty_accounts WHERE contact_id = $1 AND program_id = $2",
-            self.sari, self.program_id,
-        )  # fmt: skip
-        return found
-
-
-def last_day(expires_at: datetime | None) -> str | None:
-    return None if expires_at is None else str((expires_at - INSTANT).astimezone(JAKARTA).date())
 
 
 @pytest.fixture
@@ -423,7 +303,7 @@ async def test_changing_anything_else_moves_nothing(session):
     assert await till.changes() == []
 
 
-async def test_thousands_of_lots_are_moved_in_a_handful_of_statements(session, statements):
+async def test_lots_are_moved_in_a_handful_of_statements_however_many_they_are(session, statements):
     till = await Till.open(session)
     for day in range(1, 29):
         await till.award(1, f"2026-02-{day:02}")
