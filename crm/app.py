@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 
 from crm.api import (
     auth,
+    backtests,
     contacts,
     docs,
     errors,
@@ -44,6 +45,7 @@ V1 = [
     *identities.handlers,
     *interactions.handlers,
     *programs.handlers,
+    *backtests.handlers,
     *loyalty.handlers,
     *purchases.handlers,
     *rewards.handlers,

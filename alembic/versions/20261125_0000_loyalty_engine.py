@@ -207,7 +207,7 @@ LOT = """
 """
 
 # What a plan or a balance needs to know of accounts. `lots` holds the first open lots in the order of spending, or all
-# of them where something is due at `p_now` that nobody has written down yet; `holds` those that are due by then.
+# of them where something is due at `p_now` that nobody has written down yet, and then `holds` all open ones.
 # The functions of these names with fewer arguments stay for the version that is being replaced.
 STATE = (
     f"""
@@ -258,7 +258,6 @@ STATE = (
                 )))
                 FROM holds h
                 WHERE h.contact_id = a.contact_id AND h.program_id = a.program_id AND h.status = 'held'
-                    AND h.expires_at <= p_now
             ) END,
             CASE WHEN p.tier_policy ->> 'window' IN ('calendar_year', 'rolling_months') THEN (
                 SELECT jsonb_agg(jsonb_build_array(d.local_on, d.points, d.spend::text, d.visits))

@@ -21,6 +21,7 @@ _HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
 _CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
 _REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
 _FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
+_BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _LATER: Final = "2026-12-01T17:00:00Z"
@@ -91,6 +92,9 @@ _COHORT: Final = {
     "starts_on": "2026-10-01", "ends_on": "2026-10-31", "issued": 1800, "redeemed": 450, "expired": 90, "revoked": 10,
     "transferred": 50, "open": 1200, "breakage_rate": "0.0500", "redemption_rate": "0.2500",
 }  # fmt: skip
+_DOUBLE: Final = {"name": "Twice from 50,000", "kind": "multiplier", "factor": "2", "min_spend": "50000"}
+_QUESTION: Final = {"rules": [_NEW_RULE, _DOUBLE], "include_drafts": False, "conditions": "now"}
+_OCTOBER: Final = {"from": "2026-10-01", "to": "2026-10-31"}
 
 EXAMPLES: Final[Mapping[str, Any]] = {
     "NewKey": {"name": "Till 3", "scopes": ["contacts:read", "loyalty:award"]},
@@ -311,6 +315,29 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta",
         "cohorts": [_COHORT], "total": _COHORT,
         "deficits": {"issued": 0, "redeemed": 0, "expired": 0, "revoked": 90, "transferred": -50, "open": -40},
+    },
+    "NewBacktest": {**_OCTOBER, **_QUESTION},
+    "Backtest": {
+        "id": _BACKTEST, "program_id": _PROGRAM, "status": "completed", "period": _OCTOBER, **_QUESTION,
+        "progress": {"done": 1180, "total": 1180},
+        "report": {
+            "purchases": 1180, "members": 402, "points_issued": 53100, "points_tried": 61340, "difference": 8240,
+            "members_more": 97, "members_less": 0, "members_same": 305,
+            "cost": {"currency": "IDR", "issued": "531000", "tried": "613400", "difference": "82400"},
+            "rules": [
+                {"rule_id": None, "version": None, "name": _NEW_RULE["name"], "applied": 1180, "points": 53100,
+                 "assumed": 0},
+                {"rule_id": None, "version": None, "name": _DOUBLE["name"], "applied": 146, "points": 8240,
+                 "assumed": 0},
+            ],
+            "months": [
+                {"month": "2026-10", "purchases": 1180, "points_issued": 53100, "points_tried": 61340},
+            ],
+            "largest_differences": [
+                {"contact_id": _CONTACT, "points_issued": 310, "points_tried": 560, "difference": 250},
+            ],
+        },
+        "by": "key:Till 3", "created_at": _NOW, "finished_at": _NOW,
     },
 }  # fmt: skip
 

@@ -75,7 +75,7 @@ class Book:
     unseen_due_at: datetime | None = None
     """The soonest due instant among the open lots that are not in `lots`; never past, or they would be there."""
     holds: dict[UUID, Hold] = field(default_factory=dict)
-    """Those that are due; the others are not known here."""
+    """All open ones where something is due; otherwise none is known here."""
     days: dict[date, Counted] = field(default_factory=dict)
     """What counted towards the tiers on each local day, where the ladder needs to know."""
     usages: dict[tuple[UUID, str], Used] = field(default_factory=dict)
@@ -239,10 +239,13 @@ class Book:
         return points
 
     def slide(self, at: datetime, expiry: Expiry) -> None:
-        """Move the end of every known open lot: the member was active at `at`. What waits for an event has none yet."""
+        """Move the end of every known open lot that is not dead by then: the member was active at `at`.
+
+        What waits for an event has no end yet.
+        """
         ends_at = expiry.ends_at(at, self.ladder.zone)
         for lot in list(self.lots.values()):
-            later = ends_at is not None and (lot.expires_at is None or lot.expires_at < ends_at)
+            later = ends_at is not None and (lot.expires_at is None or at < lot.expires_at < ends_at)
             if lot.kind == "regular" and lot.remaining + lot.held > 0 and not lot.fixed and not lot.waits and later:
                 self.move_end(lot, ends_at, reason="activity", at=at, by="system")
 
@@ -346,21 +349,22 @@ class Book:
             missing = 0
         return points - missing
 
-    def settle(self, *, before: Phase | None = None) -> None:
-        """Write down what time alone has done up to `now`, each thing at its own instant.
+    def settle(self, *, until: datetime | None = None, before: Phase | None = None) -> None:
+        """Write down what time alone has done up to `until`, or else `now`, each thing at its own instant.
 
-        Of what happens exactly at `now`, only the phases `before` the one given.
+        Of what happens exactly then, only the phases `before` the one given.
         """
-        if not self.is_due:
+        until = until or self.now
+        if self.next_due_at is None or self.next_due_at > until:
             return
-        due = [
-            (*when, lot.id) for lot in self.lots.values() if (when := due_of(lot)) is not None and when[0] <= self.now
-        ]
-        due += [(hold.expires_at, Phase.RELEASE, hold.id) for hold in self.holds.values()]
+        # The account waits for another instant from now on, even where there is nothing left of what it waited for.
+        self.touched = True
+        due = [(*when, lot.id) for lot in self.lots.values() if (when := due_of(lot)) is not None and when[0] <= until]
+        due += [(hold.expires_at, Phase.RELEASE, hold.id) for hold in self.holds.values() if hold.expires_at <= until]
         heapify(due)
         while due:
             at, phase, subject_id = heappop(due)
-            if before is not None and at == self.now and phase >= before:
+            if before is not None and at == until and phase >= before:
                 continue
             if phase is Phase.RELEASE:
                 hold = self.holds.pop(subject_id)
@@ -375,7 +379,7 @@ class Book:
                 revived = [lot.id]
             for lot_id in revived:
                 following = due_of(self.lots[lot_id])
-                if following is not None and following[0] <= self.now and following > (at, phase):
+                if following is not None and following[0] <= until and following > (at, phase):
                     heappush(due, (*following, lot_id))
         left = [lot.due_at for lot in self.lots.values() if lot.due_at is not None]
         left += [hold.expires_at for hold in self.holds.values()]

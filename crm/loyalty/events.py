@@ -24,10 +24,10 @@ from crm.loyalty import balances, earning, earnings, journal
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.books import Book
 from crm.loyalty.circumstances import Circumstances
+from crm.loyalty.earning import Earned
 from crm.loyalty.earnings import RuleRow
 from crm.loyalty.journal import Locked, OrderRefReused
 from crm.loyalty.ledger import check_occurred
-from crm.loyalty.lots import Phase
 from crm.loyalty.programs import Program
 from crm.loyalty.purchases import PurchaseNotFound
 
@@ -157,13 +157,9 @@ async def record_all(
     happened: Sequence[Happened],
     by: str,
     now: datetime,
-    before: Phase | None = None,
 ) -> list[tuple[EventRecorded, UUID, bool] | CrmError]:
-    """Record many events, in the order given, with one lock and one write; refusals stand at their event's place.
-
-    Of what time does exactly at `now`, only the phases `before` the one given are done by then.
-    """
-    return await _record(session, program_id=program_id, happened=happened, by=by, once=None, now=now, before=before)
+    """Record many events, in the order given, with one lock and one write; refusals stand at their event's place."""
+    return await _record(session, program_id=program_id, happened=happened, by=by, once=None, now=now)
 
 
 async def get(session: Session, *, contact_id: UUID, event_id: UUID) -> EventView:
@@ -199,7 +195,7 @@ async def page(
 
 async def _record(
     session: Session, *, program_id: UUID | None, happened: Sequence[Happened], by: str,
-    once: idempotency.Request | None, now: datetime, before: Phase | None = None,
+    once: idempotency.Request | None, now: datetime,
 ) -> list[tuple[EventRecorded, UUID, bool] | CrmError]:  # fmt: skip
     locked = await journal.lock(
         session,
@@ -209,12 +205,12 @@ async def _record(
         order_refs=[each.order_ref for each in happened if each.order_ref is not None],
         once=once,
         times=[each.occurred_at or now for each in happened],
-        before=before,
     )
-    known = await _known(session, locked, happened)
+    known = await find_known(session, locked=locked, happened=happened)
     new = [each for each in happened if each.contact_id in locked.books and each.key not in known.events]
     await _know_lots(session, locked, new)
-    plan = _Plan(locked, by, before, known, await _circumstances(session, locked, new))
+    asked = await circumstances(session, locked=locked, moments=[(each, each.occurred_at or now) for each in new])
+    plan = Plan(locked, by=by, known=known, circumstances=asked)
     results: list[tuple[EventRecorded, UUID, bool] | CrmError] = []
     for each in happened:
         try:
@@ -227,24 +223,26 @@ async def _record(
         answer = idempotency.answer(
             once, contact_id=happened[0].contact_id, result=recorded, now=now, status=201 if created else 200
         )
-    await journal.write_down(
-        session, locked, facts=[Insert(loyalty_events, _COLUMNS, plan.rows), *answer], entries=plan.entries
-    )
+    await journal.write_down(session, locked, facts=[plan.part(), *answer], entries=plan.entries)
     return results
 
 
 @dataclass(slots=True)
-class _Known:
+class Known:
     """What is stored of the events asked about, and which of their orders are recorded."""
 
     events: dict[tuple[UUID, str, str], Mapping[str, Any]]
     orders: set[tuple[UUID, str]]
 
 
-async def _known(session: Session, locked: Locked, happened: Sequence[Happened]) -> _Known:
+NOTHING_KNOWN: Final = Known({}, set())
+
+
+async def find_known(session: Session, *, locked: Locked, happened: Sequence[Happened]) -> Known:
+    """What is stored of these events, in one query."""
     keys = [(*each.key, each.order_ref) for each in happened]
     rows = await session.fetch(_KNOWN, locked.program.id, *map(list, zip(*keys, strict=True))) if keys else []
-    return _Known(
+    return Known(
         {(row["contact_id"], row["event"], row["ref"]): dict(row) for row in rows if row["id"] is not None},
         {(row["contact_id"], row["order_ref"]) for row in rows if row["bought"]},
     )
@@ -265,36 +263,39 @@ async def _know_lots(session: Session, locked: Locked, new: Sequence[Happened]) 
     )
 
 
-async def _circumstances(session: Session, locked: Locked, new: Sequence[Happened]) -> Circumstances:
+async def circumstances(
+    session: Session, *, locked: Locked, moments: Sequence[tuple[Happened, datetime]]
+) -> Circumstances:
     """What the conditions of the rules for these events ask about the members, each at the time of theirs."""
-    names = {each.event for each in new}
+    names = {happened.event for happened, _ in moments}
     return await Circumstances.read(
         session,
         program=locked.program,
         books=locked.books,
-        moments=[(each.contact_id, each.occurred_at or locked.now) for each in new],
+        moments=[(happened.contact_id, at) for happened, at in moments],
         rules=[rule for rule in locked.program.rules if rule.status == "active" and any(map(rule.is_about, names))],
     )
 
 
-class _Plan:
+class Plan:
     """The rows of the events planned so far; two of the same key within one batch meet here."""
 
-    def __init__(
-        self, locked: Locked, by: str, before: Phase | None, known: _Known, circumstances: Circumstances
-    ) -> None:
+    def __init__(self, locked: Locked, *, by: str, known: Known, circumstances: Circumstances) -> None:
         self.locked = locked
         self.by = by
-        self.before = before
         self.known = known
         self.circumstances = circumstances
         self.rows: list[tuple[Any, ...]] = []
         self.entries: list[tuple[Any, ...]] = []
         self._planned: dict[tuple[UUID, str, str], tuple[bytes, EventRecorded, UUID]] = {}
 
+    def part(self) -> Insert:
+        """The part of a write that keeps the events."""
+        return Insert(loyalty_events, _COLUMNS, self.rows)
+
     def add(self, happened: Happened) -> tuple[EventRecorded, UUID, bool]:
-        program, occurred_at = self.locked.program, happened.occurred_at or self.locked.now
-        check_occurred(occurred_at, self.locked.now)
+        """Put an event with what it earns on the member's book, and what time has done by now behind it."""
+        check_occurred(happened.occurred_at or self.locked.now, self.locked.now)
         book = self.locked.book(happened.contact_id)
         content_hash = happened.content_hash
         if (stored := self.known.events.get(happened.key)) is not None:
@@ -304,15 +305,47 @@ class _Plan:
                 raise EventRefReused("This event stands in the batch twice, with different content.")
             return planned[1], planned[2], False
         self._admit(happened)
+        occurred_at = happened.occurred_at or self.locked.now
+        earned = self._earned(book, happened, occurred_at)
+        transaction_id, rows = self._post(book, happened, occurred_at, earned)
+        book.settle()
+        book.stand()
+        recorded = EventRecorded(
+            happened.event, happened.ref, earned.points, transaction_id, rows, balances.balance(book),
+            balances.tier(book),
+        )  # fmt: skip
+        event_id = self._note(happened, occurred_at, transaction_id, rows, points=earned.points)
+        self._planned[happened.key] = (content_hash, recorded, event_id)
+        return recorded, event_id, True
 
-        rules = program.rules if book.status == "active" else ()
+    def celebrate(self, happened: Happened, *, at: datetime) -> bool:
+        """Put an event that nobody told of but the calendar, at `at`, on the book, if it earns something.
+
+        Time is the caller's to pass. Raises MembershipSuspended, PointsOutOfRange.
+        """
+        book = self.locked.member(happened.contact_id)
+        earned = self._earned(book, happened, at)
+        if not earned.points:
+            return False
+        self._note(happened, at, *self._post(book, happened, at, earned), points=earned.points)
+        return True
+
+    def _earned(self, book: Book, happened: Happened, occurred_at: datetime) -> Earned:
+        program = self.locked.program
         member = earnings.member(
             book, occurred_at, condition_holds=self.circumstances.conditions_hold(book, occurred_at)
         )
         earned = earning.evaluate_event(
-            happened.event, occurred_at=occurred_at, rules=rules, terms=program.terms, member=member
-        )
+            happened.event, occurred_at=occurred_at, rules=program.rules if book.status == "active" else (),
+            terms=program.terms, member=member,
+        )  # fmt: skip
         book.ensure_room(earned.points)
+        return earned
+
+    def _post(
+        self, book: Book, happened: Happened, occurred_at: datetime, earned: Earned
+    ) -> tuple[UUID | None, list[RuleRow]]:
+        program = self.locked.program
         if _activates(program, happened):
             self._activate(book, happened, occurred_at)
         if happened.event in program.expiry.activities:
@@ -322,13 +355,7 @@ class _Plan:
         transaction = earnings.post(
             book, program, earned, cause="event", occurred_at=occurred_at, by=self.by, rules=rows, reason=happened.event
         )
-        book.settle(before=self.before)
-        book.stand()
-        recorded = EventRecorded(
-            happened.event, happened.ref, earned.points, transaction.id if transaction else None, rows,
-            balances.balance(book), balances.tier(book),
-        )  # fmt: skip
-        return recorded, self._note(happened, occurred_at, recorded, content_hash), True
+        return transaction.id if transaction else None, rows
 
     def _admit(self, happened: Happened) -> None:
         # Whoever neither earns nor spends may still see begin what they have earned before, as with time alone.
@@ -354,11 +381,14 @@ class _Plan:
         )  # fmt: skip
         transaction.points = book.activate(waiting, at, self.locked.program.expiry)
 
-    def _note(self, happened: Happened, occurred_at: datetime, recorded: EventRecorded, content_hash: bytes) -> UUID:
+    def _note(
+        self, happened: Happened, occurred_at: datetime, transaction_id: UUID | None, rules: list[RuleRow], *,
+        points: int,
+    ) -> UUID:  # fmt: skip
         event_id, program, now = uuid7(), self.locked.program, self.locked.now
         self.rows.append((
-            happened.contact_id, program.id, happened.event, happened.ref, event_id, content_hash, happened.order_ref,
-            recorded.transaction_id, recorded.points, recorded.rules, occurred_at, now, self.by,
+            happened.contact_id, program.id, happened.event, happened.ref, event_id, happened.content_hash,
+            happened.order_ref, transaction_id, points, rules, occurred_at, now, self.by,
         ))  # fmt: skip
         about = {} if happened.order_ref is None else {"order_ref": happened.order_ref}
         self.entries.append(
@@ -366,13 +396,12 @@ class _Plan:
                 happened.contact_id, id=event_id, channel="loyalty", kind="event", occurred_at=occurred_at,
                 recorded_at=now, by=self.by,
                 data={
-                    "program_id": program.id, "event": happened.event, "ref": happened.ref, "points": recorded.points,
-                    "transaction_id": recorded.transaction_id, **about,
+                    "program_id": program.id, "event": happened.event, "ref": happened.ref, "points": points,
+                    "transaction_id": transaction_id, **about,
                 },
             )
         )  # fmt: skip
         self.circumstances.happened(Interaction(*self.entries[-1]))
-        self._planned[happened.key] = (content_hash, recorded, event_id)
         return event_id
 
 

@@ -17,7 +17,7 @@ from crm.errors import Conflict, Unavailable
 from crm.interactions import timeline
 from crm.loyalty import programs, rows
 from crm.loyalty.books import Book, TierChange
-from crm.loyalty.lots import Lot, Phase
+from crm.loyalty.lots import Lot
 from crm.loyalty.movements import Transaction
 from crm.loyalty.programs import Program, ProgramNotFound, ProgramRequired
 from crm.loyalty.rows import Subject
@@ -134,12 +134,12 @@ async def lock(
     once: idempotency.Request | None = None,
     subject: UUID | None = None,
     times: Sequence[datetime] | None = None,
-    before: Phase | None = None,
+    settle: bool = True,
 ) -> Locked:
     """Lock the accounts, opening those that are missing; unknown contacts are left out of the books.
 
-    `times` are those of what may use up the limits of rules. What is due is written into the books, of what happens
-    exactly at `now` only the phases `before` the one given.
+    `times` are those of what may use up the limits of rules. What is due is written into the books,
+    unless `settle` is false, and the caller does that.
     Raises Replay or IdempotencyKeyReused where `once` was carried out before, ProgramRequired, ProgramNotFound.
     """
     wanted = sorted(set(contact_ids))
@@ -154,7 +154,8 @@ async def lock(
     program = await programs.load(session, program_id=header["program_id"], version=header["program_version"])
     books = {row["contact_id"]: rows.book_of(row, program, now) for row in found[1:]}
     for book in books.values():
-        _let_pass(book, before)
+        if settle:
+            _let_pass(book)
     strangers: frozenset[UUID] = frozenset()
     if program.explicit_enrolment and len(books) < len(wanted):
         missing = await session.fetch("SELECT id FROM contacts WHERE id = ANY ($1)", list(set(wanted) - books.keys()))
@@ -293,9 +294,9 @@ def _no_program(program_id: UUID | None) -> ProgramRequired | ProgramNotFound:
     return ProgramNotFound("No program has this id.")
 
 
-def _let_pass(book: Book, before: Phase | None = None) -> None:
+def _let_pass(book: Book) -> None:
     if book.is_due:
-        book.settle(before=before)
+        book.settle()
         book.stand()
 
 

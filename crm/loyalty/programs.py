@@ -281,7 +281,7 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
             tax=earn_on.get("tax", False),
             shipping=earn_on.get("shipping", False),
         ),
-        rules=tuple(_rule(*rule) for rule in row["rules"] or ()),
+        rules=tuple(rule_of(*rule) for rule in row["rules"] or ()),
         ladder=Ladder(
             _tiers(row["tiers"] or ()), policy.basis, policy.window, policy.months or 12, policy.downgrade,
             policy.grace_days, zone,
@@ -298,7 +298,8 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
     return program
 
 
-def _rule(rule_id: str, version: int, definition: dict[str, Any]) -> Rule:
+def rule_of(rule_id: str, version: int, definition: dict[str, Any]) -> Rule:
+    """The compiled rule, its condition included, of a stored definition."""
     if (condition := definition.get("condition")) is not None:
         definition = {**definition, "condition": contribution.condition_of(condition)}
     return Rule.of(definition, id=UUID(rule_id), version=version)

@@ -14,11 +14,9 @@ import pytest
 from crm.contacts.contacts import ContactNotFound
 from crm.db.ids import uuid7
 from crm.db.session import Session
-from crm.loyalty import audit, balances, events, ledger, programs, purchases, rules
+from crm.loyalty import audit, events, programs, purchases, rules
 from crm.loyalty.basket import Purchase
 from crm.loyalty.events import EventRefReused, Happened
-from crm.loyalty.ledger import Award
-from crm.loyalty.lots import Phase
 from crm.loyalty.purchases import Bought, PurchaseNotFound
 from tests.loyalty.shop import EARNED, Shop, at_once, checksum, statuses
 
@@ -644,19 +642,3 @@ async def test_many_events_end_as_the_same_events_one_by_one(session):
     assert [replace(one[0], transaction_id=None) for one in many] == [  # type: ignore[index]
         replace(one[0], transaction_id=None) for one in single
     ]
-
-
-@pytest.mark.parametrize(("before", "available"), [(None, 50), (Phase.OCCASION, 60)])
-async def test_at_midnight_a_birthday_comes_before_what_ends_then(session, before, available):
-    program_id = await open_program(session)
-    (sari,) = await people(session, 1)
-    midnight = datetime(2026, 11, 30, 17, 0, tzinfo=UTC)
-    given = Award(sari, 10, "goodwill", expires_at=midnight)
-    await ledger.award(session, program_id=program_id, award=given, by="t", once=None, now=NOON)
-    happened = [Happened(sari, "birthday", "2026")]
-    ((recorded, _, _),) = await events.record_all(
-        session, program_id=program_id, happened=happened, by="system", now=midnight, before=before
-    )  # type: ignore[misc]
-    assert recorded.balance.available == available
-    seen = await balances.read(session, program_id=program_id, contact_id=sari, now=midnight)
-    assert seen.available == 50
