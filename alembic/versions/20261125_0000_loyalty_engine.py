@@ -107,6 +107,10 @@ FACTS = (
         points_taken_back bigint NOT NULL,
         points_returned bigint NOT NULL,
         points_returned_expired bigint NOT NULL,
+        counted_points bigint NOT NULL,
+        counted_at timestamptz,
+        counted_spend numeric NOT NULL,
+        counted_visits bigint NOT NULL,
         transaction_id uuid,
         return_transaction_id uuid,
         occurred_at timestamptz NOT NULL,
@@ -346,16 +350,16 @@ LOCK = (
         END IF;
 
         IF p_subject IS NOT NULL THEN
-            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
-            INTO program, program_version, zone, invited
+            SELECT p.id, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
+            INTO program, zone, invited
             FROM points_transactions t JOIN programs p ON p.id = t.program_id
             WHERE t.contact_id = p_contacts[1] AND t.id = p_subject;
         ELSIF p_program IS NULL THEN
-            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
-            INTO program, program_version, zone, invited FROM programs p WHERE p.is_default;
+            SELECT p.id, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
+            INTO program, zone, invited FROM programs p WHERE p.is_default;
         ELSE
-            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
-            INTO program, program_version, zone, invited FROM programs p WHERE p.id = p_program;
+            SELECT p.id, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
+            INTO program, zone, invited FROM programs p WHERE p.id = p_program;
         END IF;
         IF program IS NULL THEN
             RETURN;
@@ -385,6 +389,8 @@ LOCK = (
             ON CONFLICT (contact_id, program_id) DO UPDATE SET updated_at = a.updated_at WHERE false;
         END IF;
 
+        -- Only now: terms that changed while this waited for the accounts hold for this post.
+        SELECT p.version INTO program_version FROM programs p WHERE p.id = program;
         IF cardinality(p_order_refs) > 0 THEN
             SELECT jsonb_object_agg(d.order_ref, d.contact_id) INTO orders FROM order_directory d
             WHERE d.program_id = program AND d.order_ref = ANY (p_order_refs);

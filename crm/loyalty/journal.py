@@ -47,6 +47,9 @@ _LOT_FIELDS: Final = """
 _OPEN_LOTS: Final = f"""
     SELECT contact_id, {_LOT_FIELDS} FROM points_lots
     WHERE contact_id = ANY ($1) AND program_id = $2 AND remaining > 0
+    UNION ALL
+    SELECT contact_id, {_LOT_FIELDS} FROM points_lots
+    WHERE contact_id = ANY ($3) AND program_id = $2 AND remaining = 0 AND held > 0
 """
 _ORDER_LOTS: Final = f"""
     SELECT contact_id, {_LOT_FIELDS} FROM points_lots
@@ -220,15 +223,14 @@ async def know_enough_lots(session: Session, *, book: Book, points: int, except_
 
 
 async def know_all_lots(session: Session, *, books: Sequence[Book]) -> None:
-    """Read all open lots of these accounts of one program, for a post that may change any of them."""
+    """Read all open lots of these accounts of one program, those on hold too, for a post that may change any."""
     by_contact = {book.contact_id: book for book in books}
     if not by_contact:
         return
-    for contact_id, *values in await session.fetch(_OPEN_LOTS, list(by_contact), books[0].program_id):
+    holders = [book.contact_id for book in books if book.held]
+    for contact_id, *values in await session.fetch(_OPEN_LOTS, list(by_contact), books[0].program_id, holders):
         lot = Lot(*values)
         by_contact[contact_id].lots.setdefault(lot.id, lot)
-    for book in books:
-        book.unseen_due_at = None
 
 
 async def find_subject(session: Session, *, contact_id: UUID, transaction_id: UUID) -> Subject | None:
