@@ -280,7 +280,8 @@ class _Plan:
         member = earnings.member(
             book, purchase.occurred_at, condition_holds=self.circumstances.conditions_hold(book, purchase.occurred_at)
         )
-        earned = earning.evaluate(purchase, rules=program.rules, terms=program.terms, member=member)
+        rules_for = self.circumstances.rules(book, purchase.occurred_at)
+        earned = earning.evaluate(purchase, rules=rules_for, terms=program.terms, member=member)
         book.ensure_room(earned.points)
         rules = [earnings.rule_row(outcome) for outcome in earned.rules]
         if "purchase" in program.expiry.activities:
