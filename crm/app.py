@@ -16,6 +16,7 @@ from crm.api import (
     health,
     holds,
     identities,
+    insights,
     interactions,
     keys,
     loyalty,
@@ -51,6 +52,7 @@ V1 = [
     *holds.handlers,
     *members.handlers,
     *me.handlers,
+    *insights.handlers,
 ]
 
 

@@ -58,8 +58,8 @@ _RULES: Final = [{
 _CARD: Final = {"kind": "card", "value": "6012 3456"}
 _NEW_RULE: Final = {"name": "A point for each 1,000", "kind": "per_amount", "points": 1, "per": "1000"}
 _NEW_PROGRAM: Final = {
-    "name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta",
-    "expiry": {"kind": "after", "months": 12, "round_up_to": "month"},
+    "name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta", "cost_per_point": "8.00",
+    "expected_breakage": "0.2", "expiry": {"kind": "after", "months": 12, "round_up_to": "month"},
 }  # fmt: skip
 _NEW_TIER: Final = {"name": "Gold", "threshold": 1000, "benefits": {"earn_factor": "1.5"}}
 _POLICY: Final = {
@@ -73,6 +73,14 @@ _NEW_REWARD: Final[Mapping[str, Any]] = {
 _POOL: Final[Mapping[str, Any]] = {
     "id": "0198f3b9-3c2d-7a41-8e5f-6b7c8d9e0f12", "program_id": _PROGRAM, "name": "Cinema, May", "reward_id": _REWARD,
     "codes_count": 2, "codes_left": 2, "created_at": _NOW,
+}  # fmt: skip
+_MOVED: Final = {
+    "issued": 1800, "redeemed": 640, "returned": 40, "expired": 100, "revoked": 10, "transferred_out": 25,
+    "transferred_in": 25, "net": 1090,
+}  # fmt: skip
+_COHORT: Final = {
+    "starts_on": "2026-10-01", "ends_on": "2026-10-31", "issued": 1800, "redeemed": 450, "expired": 90, "revoked": 10,
+    "transferred": 50, "open": 1200, "breakage_rate": "0.0500", "redemption_rate": "0.2500",
 }  # fmt: skip
 
 EXAMPLES: Final[Mapping[str, Any]] = {
@@ -116,7 +124,8 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "earn_on": {"tax": False, "shipping": False}, "activation": {"days": 0},
         "expiry": {"kind": "after", "months": 12, "round_up_to": "month"}, "return_policy": "within_balance",
         "spent_return_policy": "prorate", "return_grace_days": 0, "milestones": [], "enrolment": "automatic",
-        "redemption": None, "version": 1, "created_at": _NOW, "updated_at": _NOW,
+        "redemption": None, "cost_per_point": "8.00",
+        "expected_breakage": "0.2", "version": 1, "created_at": _NOW, "updated_at": _NOW,
     },
     "ProgramPatch": {"redemption": {"points": 100, "amount": "1000.00", "min_points": 200, "max_share": "0.5"}},
     "NewEarningRule": _NEW_RULE,
@@ -248,6 +257,33 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "TimelineEntry": {
         "id": "0198f3a9-2e74-7b0f-8c5a-4d6e8f0a2b3c", "occurred_at": _THEN, "channel": "whatsapp", "kind": "message",
         "direction": "inbound", "subject": None, "body": "Is my order ready?", "data": {},
+    },
+    "Statement": {
+        "contact_id": _CONTACT, "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta",
+        "starts_on": "2026-11-01", "ends_on": "2026-11-30", "as_of": "2026-12-01T02:00:00Z",
+        "opening": {"available": 40, "pending": 0, "held": 0}, "closing": {"available": 85, "pending": 0, "held": 0},
+        "totals": [{"kind": "earn", "count": 1, "points": 45, "available": 45, "pending": 0, "held": 0}],
+        "omitted": None,
+        "entries": [{
+            "transaction_id": _EARNING, "kind": "earn", "reason": None, "order_ref": "INV-1001", "occurred_at": _THEN,
+            "points": 45, "available": 45, "pending": 0, "held": 0, "available_after": 85,
+        }],
+        "expiring": [{"points": 45, "expires_at": "2027-11-01T17:00:00Z"}], "expiring_later": 0, "tier": _tier(905),
+    },
+    "Liability": {
+        "program_id": _PROGRAM, "as_of": _NOW, "points": 12500, "pending": 500, "available": 11800, "held": 200,
+        "deficit": 40, "cost_per_point": "8.00", "expected_breakage": "0.2",
+        "liability": {"amount": "80000.00", "currency": "IDR"},
+    },
+    "PointsReport": {
+        "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta", "by": "month",
+        "periods": [{"starts_on": "2026-10-01", "ends_on": "2026-10-31", **_MOVED}],
+        "total": {"starts_on": "2026-10-01", "ends_on": "2026-10-31", **_MOVED},
+    },
+    "CohortReport": {
+        "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta",
+        "cohorts": [_COHORT], "total": _COHORT,
+        "deficits": {"issued": 0, "redeemed": 0, "expired": 0, "revoked": 90, "transferred": -50, "open": -40},
     },
 }  # fmt: skip
 

@@ -93,10 +93,15 @@ class ExpiryBody(Body):
 ReturnPolicy = Literal["only_pending", "within_balance", "unlimited"]
 SpentReturnPolicy = Literal["prorate", "full_refund_only", "none"]
 Milestones = Annotated[list[Points], Field(max_length=50)]
+Share = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$")]
+"""A decimal in a string, between 0 and 1."""
 
 
 class NewProgram(Body):
-    """A loyalty scheme. The first one is the default."""
+    """A loyalty scheme. The first one is the default.
+
+    What its points are a liability for: `cost_per_point`, in its currency, and the share that will expire unspent.
+    """
 
     name: Line
     currency: Currency
@@ -112,6 +117,8 @@ class NewProgram(Body):
     return_grace_days: Annotated[int, Field(ge=0, le=3650)] = 0
     milestones: Milestones = Field(default=[])
     enrolment: Literal["automatic", "explicit"] = "automatic"
+    cost_per_point: Amount | None = None
+    expected_breakage: Share | None = None
 
 
 class ProgramPatch(Patch):
@@ -135,6 +142,8 @@ class ProgramPatch(Patch):
     return_grace_days: Annotated[int, Field(ge=0, le=3650)] | None = None
     milestones: Milestones | None = None
     enrolment: Literal["automatic", "explicit"] | None = None
+    cost_per_point: Amount | None = None
+    expected_breakage: Share | None = None
 
     not_nullable = frozenset({
         "name", "time_zone", "default", "rounding", "earn_on", "activation", "expiry", "return_policy",
@@ -144,7 +153,7 @@ class ProgramPatch(Patch):
 
 _SETTINGS = (
     "rounding", "earn_on", "activation", "expiry", "return_policy", "spent_return_policy", "return_grace_days",
-    "milestones", "enrolment", "redemption",
+    "milestones", "enrolment", "redemption", "cost_per_point", "expected_breakage",
 )  # fmt: skip
 
 
@@ -321,9 +330,7 @@ async def change_program(
     given = data.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     changes: dict[str, Any] = {name: given[name] for name in ("name", "time_zone") if name in given}
     changes["is_default"] = given.get("default")
-    changes["settings"] = {name: given[name] for name in _SETTINGS if name in given}
-    if "redemption" in data.model_fields_set:
-        changes["settings"].setdefault("redemption", None)
+    changes["settings"] = {name: given.get(name) for name in _SETTINGS if name in data.model_fields_set}
     program = await terms.change(
         session, program_id=program_id, version=version_of(if_match), changes=changes,
         applies_to_all=data.expiry_applies_to == "all", now=now,

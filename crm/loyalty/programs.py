@@ -77,7 +77,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 
 @dataclass(slots=True)
 class ProgramView:
-    """A program as it is shown."""
+    """A program as it is shown. `cost_per_point` is null while nobody has said what a point costs."""
 
     id: UUID
     name: str
@@ -94,6 +94,8 @@ class ProgramView:
     milestones: list[int]
     enrolment: str
     redemption: Conversion | None
+    cost_per_point: str | None
+    expected_breakage: str
     version: int
     created_at: datetime
     updated_at: datetime
@@ -338,6 +340,8 @@ def _view(row: Any) -> ProgramView:
         default=row["is_default"],
         earn_on=EarnOn(**settings.get("earn_on", {})),
         redemption=Conversion.of(settings.get("redemption")),
+        cost_per_point=settings.get("cost_per_point"),
+        expected_breakage=settings.get("expected_breakage") or "0",
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

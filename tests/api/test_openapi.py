@@ -47,6 +47,8 @@ CORE = (
     "create_tier", "set_tier_policy", "award_points", "adjust_points", "record_purchase", "record_purchase_by_identity",
     "redeem_points", "reverse_redemption", "create_key", "issue_member_token", "get_me", "redeem_my_points",
     "create_reward", "simulate_redemption", "issue_voucher", "fill_voucher_pool", "use_voucher",
+    "get_statement", "get_liability", "report_points",
+    "report_cohorts",
 )  # fmt: skip
 
 
@@ -224,6 +226,16 @@ def test_a_repeat_by_natural_key_answers_200_beside_201():
         "record_purchase_by_identity", "redeem_my_points", "redeem_points",
         "refund_purchase", "reverse_redemption", "use_voucher",
     }  # fmt: skip
+
+
+def test_another_form_of_an_answer_is_documented_beside_the_first():
+    for name, media_types in (
+        ("report_points", ["application/json", "text/csv"]), ("report_cohorts", ["application/json", "text/csv"]),
+        ("show_statement", ["text/html"]), ("get_statement", ["application/json"]),
+    ):  # fmt: skip
+        content = OPERATIONS[name][2]["responses"]["200"]["content"]
+        assert list(content) == media_types
+        assert all(content[kind]["schema"] == {"type": "string"} for kind in media_types if kind.startswith("text/"))
 
 
 def test_money_is_text_and_points_are_whole():
