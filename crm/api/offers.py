@@ -7,14 +7,14 @@ from typing import Annotated, Any, Final, Literal, get_type_hints
 from uuid import UUID
 
 import msgspec
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath
 from pydantic import ConfigDict, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from crm.api import paging
 from crm.api.conditions import ConditionBody
 from crm.api.loyalty import MEMBERSHIP, PROGRAM, PlaceBody, ProgramId
-from crm.api.paging import Cursor, Limit, Page
+from crm.api.paging import Cursor, Limit, Page, SortBy
 from crm.api.programs import Factor, FilterBody, Values, WindowBody
 from crm.api.requests import decode
 from crm.api.routes import delete, get, patch, post, put
@@ -27,10 +27,9 @@ from crm.loyalty import claims, offered, offers
 from crm.loyalty.books import POINTS_MAX, PointsOutOfRange
 from crm.loyalty.catalogue import UnknownTier
 from crm.loyalty.claims import Claimed, ClaimNotFound, ClaimView, NoClaimNeeded
-from crm.loyalty.offered import NoPersonalCode, OfferCode, Offered
+from crm.loyalty.offered import NoPersonalCode, OfferCode, OfferCodeNotFound, Offered
 from crm.loyalty.offers import OfferNotFound, OfferView, TooManyMultipliers, UnknownReward
 from crm.loyalty.programs import ProgramNotFound
-from crm.loyalty.ranking import Sort
 from crm.loyalty.recipients import Recipient, UnknownContact
 from crm.loyalty.rewards import LimitReached, NotEligible, OutOfStock
 
@@ -42,10 +41,6 @@ MAKING = (InvalidCondition, UnknownTier, UnknownReward, UnknownContact, TooManyM
 CLAIMING = (
     ContactNotFound, OfferNotFound, *MEMBERSHIP, NotEligible, LimitReached, NoClaimNeeded, OutOfStock, PointsOutOfRange,
 )  # fmt: skip
-SortBy = Annotated[
-    Sort, QueryParameter(name="sort", description="`rank`: what suits best first; `made`: in the order they were made.")
-]
-
 _OF_KIND: Final = {
     "multiplier": (("factor",), ("filter",)),
     "bonus_points": (("points",), ()),
@@ -58,7 +53,7 @@ _FIELDS: Final = sorted({name for needed, possible in _OF_KIND.values() for name
 
 def _one_kind() -> ConfigDict:
     """How the schema says which fields go with which kind."""
-    choices = []
+    choices: list[Any] = []
     for kind, (needed, possible) in _OF_KIND.items():
         others = {name: {"type": "null"} for name in _FIELDS if name not in needed and name not in possible}
         given = {name: {"not": {"type": "null"}} for name in needed}
@@ -216,13 +211,11 @@ async def end_offer(session: Session, program_id: FromPath[UUID], offer_id: From
     await offers.end(session, program_id=program_id, offer_id=offer_id, now=now)
 
 
-@get(
-    "/programs/{program_id:uuid}/offers/{offer_id:uuid}/contacts", scopes={"programs:read"}, problems=(OfferNotFound,)
-)
+@get("/programs/{program_id:uuid}/offers/{offer_id:uuid}/contacts", scopes={"programs:read"}, problems=(OfferNotFound,))
 async def list_contacts_of_offer(
     session: Session, program_id: FromPath[UUID], offer_id: FromPath[UUID], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Recipient]:
-    """List the people whom an offer names, and those who have a code of their own, with that."""
+    """List the people whom an offer names, and those who have a code of it."""
     after = paging.decode(cursor, UUID)
     found = await offers.recipients_page(
         session, program_id=program_id, offer_id=offer_id, after=after[0] if after else None, limit=limit + 1
@@ -256,6 +249,18 @@ async def get_offer_of_contact(
 ) -> Offered:
     """Read an offer that is for a contact now."""
     return await offered.get(session, contact_id=contact_id, offer_id=offer_id, now=now)
+
+
+@get(
+    "/contacts/{contact_id:uuid}/offers/{offer_id:uuid}/code",
+    scopes={"loyalty:read"},
+    problems=(ContactNotFound, OfferNotFound, OfferCodeNotFound),
+)
+async def get_offer_code(
+    session: Session, contact_id: FromPath[UUID], offer_id: FromPath[UUID], now: datetime
+) -> OfferCode:
+    """Read a contact's own code of an offer."""
+    return await offered.code(session, contact_id=contact_id, offer_id=offer_id, now=now)
 
 
 @put(
@@ -321,9 +326,7 @@ async def list_claims(
 ) -> Page[ClaimView]:
     """List what a contact has claimed of offers, newest first."""
     before = paging.decode(cursor, UUID)
-    found = await claims.page(
-        session, contact_id=contact_id, before=before[0] if before else None, limit=limit + 1
-    )
+    found = await claims.page(session, contact_id=contact_id, before=before[0] if before else None, limit=limit + 1)
     return _claims(found, limit)
 
 
@@ -351,9 +354,7 @@ def _merged(changes: dict[str, Any], definition: dict[str, Any]) -> dict[str, An
 
 
 def _definition(data: NewOffer) -> dict[str, Any]:
-    definition = data.model_dump(
-        mode="json", by_alias=True, exclude_none=True, exclude={"audience": {"contact_ids"}}
-    )
+    definition = data.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"audience": {"contact_ids"}})
     if not definition.get("audience"):
         definition.pop("audience", None)
     return definition
@@ -361,6 +362,6 @@ def _definition(data: NewOffer) -> dict[str, Any]:
 
 handlers = [
     create_offer, list_offers, get_offer, change_offer, end_offer, list_contacts_of_offer,
-    list_offers_of_contact, get_offer_of_contact, make_offer_code, claim_offer, list_claims_of_offer,
+    list_offers_of_contact, get_offer_of_contact, get_offer_code, make_offer_code, claim_offer, list_claims_of_offer,
     claim_offer_by_code, list_claims, get_claim,
 ]  # fmt: skip

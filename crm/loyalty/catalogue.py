@@ -47,7 +47,7 @@ reward_stocks = Table(
 
 _DEFAULTS: Final[dict[str, Any]] = {
     "status": "active", "limits": [], "fulfilment": "manual", "window": None, "condition": None, "tier_id": None,
-    "valid_days": None, "code_pattern": None, "description": None,
+    "valid_days": None, "code_pattern": None, "description": None, "categories": None, "skus": None,
 }  # fmt: skip
 _SELECT: Final = """
     SELECT r.id, r.program_id, r.definition, r.status, r.created_at, r.updated_at, r.ended_at,

@@ -1,4 +1,4 @@
-"""The rewards as one member sees them: which can be had, of the others every reason why not, and how well each suits."""
+"""The rewards as one member sees them: which can be had, why others can't, and how well each suits."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +7,7 @@ from uuid import UUID
 from crm.db.session import Session
 from crm.loyalty import catalogue, eligibility, journal, profiles, ranking
 from crm.loyalty.books import Book
-from crm.loyalty.eligibility import Fulfilment, Member, Obstacle, Reward
+from crm.loyalty.eligibility import Fulfilment, Obstacle, Reward
 from crm.loyalty.ranking import RANKED_MAX, Candidate, Place, Rank, Ranked, Reason, Sort
 
 

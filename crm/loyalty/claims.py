@@ -197,7 +197,10 @@ async def claim_by_code(
     once: idempotency.Request | None,
     now: datetime,
 ) -> Claimed:
-    """Claim the offer whose code for this contact it is. Raises what `claim` raises; OfferNotFound for others' codes."""
+    """Claim the offer of which the contact's own code it is.
+
+    Raises what `claim` raises; OfferNotFound also for somebody else's code.
+    """
     owner = await codes.find(session, code=code, kind="offer")
     if owner is None or owner.contact_id != contact_id:
         await _require(session, contact_id)

@@ -31,9 +31,11 @@ _CLAIMS: Final = """
     CROSS JOIN LATERAL (VALUES
         ('offer_claim.number', c.due::text, c.number::text),
         ('offer_claim.voucher_id', 'a voucher',
-            CASE WHEN v.id IS NULL AND (c.voucher_id IS NOT NULL OR c.benefit ->> 'kind' = 'voucher') THEN 'none' END),
+            CASE WHEN v.id IS NULL AND (c.voucher_id IS NOT NULL OR c.benefit ->> 'kind' = 'voucher')
+                THEN 'none' END),
         ('offer_claim.redemption_id', 'a reward',
-            CASE WHEN r.id IS NULL AND (c.redemption_id IS NOT NULL OR c.benefit ->> 'kind' = 'reward') THEN 'none' END),
+            CASE WHEN r.id IS NULL AND (c.redemption_id IS NOT NULL OR c.benefit ->> 'kind' = 'reward')
+                THEN 'none' END),
         ('offer_claim.timeline', 'offer.claimed', CASE WHEN i.claim_id IS NULL THEN 'none' END)
     ) f (what, expected, found)
     WHERE f.expected <> f.found
@@ -58,7 +60,8 @@ _CODES: Final = """
         SELECT contact_id, subject_id AS offer_id, program_id, code FROM code_directory WHERE kind = 'offer'
     )
     SELECT coalesce(r.program_id, d.program_id), contact_id, 'code_directory.contact_id', 'offer ' || offer_id,
-        CASE WHEN r.code IS NULL THEN 'no code' ELSE 'its member' END, CASE WHEN d.code IS NULL THEN 'none' ELSE 'one' END
+        CASE WHEN r.code IS NULL THEN 'no code' ELSE 'its member' END,
+        CASE WHEN d.code IS NULL THEN 'none' ELSE 'one' END
     FROM (SELECT * FROM offer_recipients WHERE code IS NOT NULL) r
     FULL JOIN listed d USING (contact_id, offer_id)
     WHERE r.code IS NULL OR d.code IS NULL

@@ -9,7 +9,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from crm.db.session import Session
-from crm.errors import Conflict
+from crm.errors import Conflict, NotFound
 from crm.loyalty import circumstances, eligibility, journal, offers, profiles, ranking, recipients
 from crm.loyalty.audiences import Offer
 from crm.loyalty.books import Book
@@ -51,6 +51,11 @@ _MEANT: Final = """
     WHERE w.ended_at IS NULL AND (s.limited IS NOT TRUE OR s.remaining > 0)
     ORDER BY o.id DESC LIMIT $3
 """
+
+
+class OfferCodeNotFound(NotFound):
+    code = "offer_code_not_found"
+    title = "The contact has no code of this offer"
 
 
 class NoPersonalCode(Conflict):
@@ -120,11 +125,22 @@ async def get(
     return (await _ranked(session, found, [offer], rank, now=now))[0]
 
 
+async def code(session: Session, *, contact_id: UUID, offer_id: UUID, now: datetime) -> OfferCode:
+    """The contact's own code of an offer. Raises ContactNotFound, OfferNotFound, OfferCodeNotFound."""
+    _, (offer, row) = await _find(session, contact_id, offer_id, now)
+    if row["code"] is None:
+        raise OfferCodeNotFound("Nobody has asked for one. PUT makes it, where the offer has a code for each member.")
+    return OfferCode(offer.id, row["code"])
+
+
 async def give_code(session: Session, *, contact_id: UUID, offer_id: UUID, now: datetime) -> OfferCode:
-    """The contact's own code of an offer, made now if there is none. Raises ContactNotFound, OfferNotFound, NoPersonalCode."""
+    """The contact's own code of an offer, made now if there is none.
+
+    Raises ContactNotFound, OfferNotFound, NoPersonalCode.
+    """
     _, (offer, _) = await _find(session, contact_id, offer_id, now)
     if not offer.personal_code:
-        raise NoPersonalCode("Claim it by its id, or give it codes with PATCH and \"personal_code\": true.")
+        raise NoPersonalCode('Claim it by its id, or give it codes with PATCH and "personal_code": true.')
     return OfferCode(offer.id, await recipients.give_code(session, contact_id=contact_id, offer=offer, now=now))
 
 
@@ -151,9 +167,7 @@ async def _open(session: Session, found: Found, *, offer_id: UUID | None = None,
         session, program=found.program, book=book, asked=[offer.audience.condition for offer, _ in meant], now=now
     )
     return [
-        (offer, row)
-        for offer, row in meant
-        if offer.audience.includes(book, at=now, facts=facts, named=row["named"])
+        (offer, row) for offer, row in meant if offer.audience.includes(book, at=now, facts=facts, named=row["named"])
     ]
 
 

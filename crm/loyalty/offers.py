@@ -166,7 +166,7 @@ async def change(
     What was claimed stays. Raises OfferNotFound, InvalidCondition, UnknownTier, UnknownReward, UnknownContact,
     TooManyMultipliers.
     """
-    await _turn(session, offer_id, alone=True)
+    await _take_turn(session, offer_id)
     current = await session.fetchrow(
         f"{_SELECT} WHERE o.program_id = $1 AND o.id = $2 AND o.ended_at IS NULL", program_id, offer_id
     )
@@ -199,7 +199,7 @@ async def change(
 
 async def end(session: Session, *, program_id: UUID, offer_id: UUID, now: datetime) -> None:
     """End an offer; what was claimed stays, and nothing is multiplied any more. Raises OfferNotFound."""
-    await _turn(session, offer_id, alone=True)
+    await _take_turn(session, offer_id)
     kind = await session.fetchval(
         "UPDATE offers SET ended_at = $3 WHERE program_id = $1 AND id = $2 AND ended_at IS NULL RETURNING kind",
         program_id, offer_id, now,
@@ -247,12 +247,16 @@ async def begin_claim(session: Session, *, offer_id: UUID) -> UUID | None:
 
     What the offer says has to be read after that.
     """
-    await _turn(session, offer_id, alone=False)
-    return await session.fetchval("SELECT program_id FROM offers WHERE id = $1", offer_id)  # type: ignore[no-any-return]
+    row = await session.fetchrow(
+        "SELECT (SELECT program_id FROM offers WHERE id = $1) AS program_id, pg_advisory_xact_lock_shared($2)",
+        offer_id, _turn(offer_id),
+    )  # fmt: skip
+    assert row is not None, "it asks for no row of a table"
+    return row["program_id"]  # type: ignore[no-any-return]
 
 
 async def count_claim(session: Session, *, offer: Offer) -> bool:
-    """Count one more claim of an offer that has a maximum; the count is locked from here to the end. False: too many."""
+    """Count one more claim of an offer that has a maximum, and lock the count to the end; False where it is reached."""
     return bool(
         await session.execute(
             """
@@ -272,13 +276,16 @@ def offer_of(row: Record) -> Offer:
     )  # fmt: skip
 
 
-async def _turn(session: Session, offer_id: UUID, *, alone: bool) -> None:
-    lock = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
-    await session.execute(f"SELECT {lock}($1)", int.from_bytes(offer_id.bytes[8:], signed=True))
+def _turn(offer_id: UUID) -> int:
+    return int.from_bytes(offer_id.bytes[8:], signed=True)
+
+
+async def _take_turn(session: Session, offer_id: UUID) -> None:
+    await session.execute("SELECT pg_advisory_xact_lock($1)", _turn(offer_id))
 
 
 async def _announce(session: Session, program_id: UUID, *kinds: str, now: datetime) -> None:
-    """Let every process load the program anew where one of its multipliers is new or another. Raises ProgramNotFound."""
+    """Let every process load the program anew where its multipliers are no longer the same. Raises ProgramNotFound."""
     if "multiplier" in kinds:
         await programs.touch(session, program_id=program_id, now=now)
     else:

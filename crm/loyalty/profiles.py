@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from typing import Final
-from uuid import UUID
 
 from crm.db.session import Session
 from crm.loyalty.books import Book

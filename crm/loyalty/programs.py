@@ -313,9 +313,7 @@ def _rule(rule_id: str, version: int, definition: dict[str, Any]) -> Rule:
     return Rule.of(definition, id=UUID(rule_id), version=version)
 
 
-def _multiplier(
-    program_id: UUID, offer_id: str, version: int, named: bool, definition: dict[str, Any]
-) -> Multiplier:
+def _multiplier(program_id: UUID, offer_id: str, version: int, named: bool, definition: dict[str, Any]) -> Multiplier:
     facts = {"id": UUID(offer_id), "program_id": program_id, "version": version, "status": "active"}
     return Multiplier.of(Offer.of(definition, named=named, **facts))
 

@@ -144,8 +144,10 @@ def _affinity(candidate: Candidate, profile: Profile, lines: int) -> Iterator[tu
         return
     name, count = min(by_name.items(), key=lambda each: (-each[1], each[0]))
     often = count >= OFTEN_MIN and count * OFTEN_SHARE >= lines
-    reason = Reason("often_bought", f"you buy {name} often") if often else Reason(
-        "bought_before", f"you have bought {name} before"
+    reason = (
+        Reason("often_bought", f"you buy {name} often")
+        if often
+        else Reason("bought_before", f"you have bought {name} before")
     )
     yield AFFINITY * matching // lines, reason
 

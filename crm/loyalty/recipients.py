@@ -135,8 +135,8 @@ async def page(session: Session, *, offer_id: UUID, after: UUID | None, limit: i
     """Whom an offer names, or has given a code, in the order of their ids."""
     rows = await session.fetch(
         """
-        SELECT contact_id, named, code, added_at FROM offer_recipients
-        WHERE offer_id = $1 AND ($2::uuid IS NULL OR contact_id > $2) ORDER BY contact_id LIMIT $3
+        SELECT r.contact_id, r.named, r.code, r.added_at FROM offer_recipients r JOIN contacts c ON c.id = r.contact_id
+        WHERE r.offer_id = $1 AND ($2::uuid IS NULL OR r.contact_id > $2) ORDER BY r.contact_id LIMIT $3
         """,
         offer_id, after, limit,
     )  # fmt: skip

@@ -46,7 +46,8 @@ CORE = (
     "create_contact", "record_interaction", "record_interaction_by_identity", "create_program", "create_earning_rule",
     "create_tier", "set_tier_policy", "award_points", "adjust_points", "record_purchase", "record_purchase_by_identity",
     "redeem_points", "reverse_redemption", "create_key", "issue_member_token", "get_me", "redeem_my_points",
-    "create_reward", "simulate_redemption", "issue_voucher", "fill_voucher_pool", "use_voucher",
+    "create_reward", "create_offer", "claim_offer", "claim_my_offer",
+    "simulate_redemption", "issue_voucher", "fill_voucher_pool", "use_voucher",
     "get_statement", "get_liability", "report_points",
     "report_cohorts",
 )  # fmt: skip
