@@ -60,14 +60,18 @@ _RULES = frozenset(
         "program_required",
         "reserved_kind",
         "unknown_discount_line",
+        "unknown_contact",
+        "unknown_reward",
         "unknown_tier",
     }
 )
 # The same within `errors` of an `invalid` body.
 _FIELD_RULES = frozenset(
     {
+        "auto",  # only a multiplier can be
         "attribute_value",  # all of them together have a size
         "birth_on",  # nobody was born tomorrow
+        "claims_max_per_member",  # a multiplier is claimed once
         "date_out_of_range",
         "discount_line",  # it points into `lines`
         "duration_out_of_range",

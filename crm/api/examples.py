@@ -15,6 +15,8 @@ _REVIEWED: Final = "0198f3b8-3c5d-7b11-a2f6-4e9d1c7a5b38"
 _REVERSAL: Final = "0198f3b6-1f0c-7e8b-a13f-5d7c9e1b3a44"
 _REWARD: Final = "0198f3b7-2a4c-7b6d-9e8f-0a1b2c3d4e5f"
 _VOUCHER: Final = "0198f3b8-71d0-7c5e-8f3a-2b4c6d8e0f1a"
+_OFFER: Final = "0198f3bb-0c1d-7e2f-8a3b-4c5d6e7f8091"
+_CLAIM: Final = "0198f3bc-1d2e-7f30-9b4c-5d6e7f8091a2"
 _USE: Final = "0198f3ba-5e6f-7081-92a3-b4c5d6e7f809"
 _CODE: Final = "7WQ2-HX4T-M3PV"
 _HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
@@ -79,6 +81,16 @@ _POLICY: Final = {
 _NEW_REWARD: Final[Mapping[str, Any]] = {
     "name": "A free coffee", "cost": 40, "limits": [{"times": 2, "per": "week"}], "fulfilment": "voucher",
     "valid_days": 30, "description": "Any size.",
+}  # fmt: skip
+_WINDOW: Final = {"from": "2026-11-01", "to": "2026-11-08"}
+_NEW_OFFER: Final[Mapping[str, Any]] = {
+    "name": "50 points for coffee lovers", "description": "Thank you for the first hundred cups.",
+    "audience": {"condition": {"did": "purchase", "count": {"gte": 100}}, "tier_id": _TIER}, "window": _WINDOW,
+    "benefit": {"kind": "bonus_points", "points": 50}, "claims_max": 1000, "categories": ["coffee"],
+}  # fmt: skip
+_GIVEN: Final = {
+    "id": _CLAIM, "offer_id": _OFFER, "number": 1, "benefit": _NEW_OFFER["benefit"], "points": 50,
+    "transaction_id": _AWARD, "voucher": None, "redemption_id": None,
 }  # fmt: skip
 _POOL: Final[Mapping[str, Any]] = {
     "id": "0198f3b9-3c2d-7a41-8e5f-6b7c8d9e0f12", "program_id": _PROGRAM, "name": "Cinema, May", "reward_id": _REWARD,
@@ -248,13 +260,41 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "RewardPatch": {"cost": 50, "stock": 20},
     "RewardView": {
         "id": _REWARD, "program_id": _PROGRAM, **_NEW_REWARD, "stock": 50, "window": None, "condition": None,
-        "tier_id": None, "code_pattern": None, "status": "active", "created_at": _NOW, "updated_at": _NOW,
+        "tier_id": None, "code_pattern": None, "categories": None, "skus": None, "status": "active",
+        "created_at": _NOW, "updated_at": _NOW,
     },
     "Choice": {
         "id": _REWARD, "name": "A free coffee", "description": "Any size.", "cost": 40, "stock": 50,
         "fulfilment": "voucher", "tier_id": None, "valid_days": 30, "available": False,
-        "why_not": [{"code": "insufficient_points", "missing": 5, "until": None, "tier": None}],
+        "why_not": [{"code": "insufficient_points", "missing": 5, "until": None, "tier": None}], "score": 261,
+        "reasons": [{"code": "points_to_go", "text": "5 points to go"}],
     },
+    "NewOffer": _NEW_OFFER,
+    "OfferPatch": {"audience": {"contact_ids": [_CONTACT, _FRIEND]}, "personal_code": True},
+    "OfferView": {
+        "id": _OFFER, "program_id": _PROGRAM, "version": 1, **_NEW_OFFER,
+        "audience": {**_NEW_OFFER["audience"], "contacts_count": None}, "claims_left": 1000,
+        "claims_max_per_member": 1, "personal_code": False, "auto": False, "skus": None, "status": "active",
+        "created_at": _NOW, "updated_at": _NOW,
+    },
+    "Recipient": {"contact_id": _CONTACT, "named": True, "code": _CODE, "added_at": _NOW},
+    "Offered": {
+        "id": _OFFER, "program_id": _PROGRAM, "name": "50 points for coffee lovers",
+        "description": "Thank you for the first hundred cups.", "benefit": _NEW_OFFER["benefit"], "window": _WINDOW,
+        "ends_at": "2026-11-08T17:00:00Z", "auto": False, "claims_left": 1, "personal_code": False, "code": None,
+        "score": 720,
+        "reasons": [
+            {"code": "often_bought", "text": "you buy coffee often"}, {"code": "for_tier", "text": "for Gold members"},
+        ],
+    },
+    "OfferCode": {"offer_id": _OFFER, "code": _CODE},
+    "NewClaim": {"store": "Bandung"},
+    "NewClaimByCode": {"code": "7wq2 hx4t m3pv"},
+    "Claimed": {**_GIVEN, "balance": _balance(135, earned=145), "tier": _tier(855)},
+    "ClaimView": {
+        **_GIVEN, "offer_name": "50 points for coffee lovers", "program_id": _PROGRAM, "occurred_at": _NOW,
+    },
+    "MyClaim": {},
     "NewVoucher": {"code": "HEMAT-10", "uses_max": 100, "uses_max_per_member": 1, "benefit": {"percent": 10}},
     "Voucher": {
         "id": _VOUCHER, "code": "HEMAT-10", "program_id": _PROGRAM, "status": "issued", "benefit": {"percent": 10},

@@ -10,6 +10,7 @@ import msgspec
 from litestar import Response
 from litestar.params import FromPath
 from pydantic import (
+    AfterValidator,
     Field,
     StringConstraints,
     create_model,
@@ -23,7 +24,21 @@ from crm.api.etags import IfMatch, etag, version_of
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.requests import decode
 from crm.api.routes import delete, get, patch, post, put
-from crm.api.schemas import Amount, Body, Code, Currency, Line, Patch, Points, PositiveAmount, Reference, Text, TimeZone
+from crm.api.schemas import (
+    YEAR_MAX,
+    YEAR_MIN,
+    Amount,
+    Body,
+    Code,
+    Currency,
+    Line,
+    Patch,
+    Points,
+    PositiveAmount,
+    Reference,
+    Text,
+    TimeZone,
+)
 from crm.contacts.conditions import InvalidCondition
 from crm.db import idempotency
 from crm.db.session import Session
@@ -175,11 +190,20 @@ class FilterBody(Body):
     exclude_labels: Values | None = None
 
 
+def _within_reach(day: date) -> date:
+    if not YEAR_MIN <= day.year <= YEAR_MAX:
+        raise PydanticCustomError("date_out_of_range", f"must lie between the years {YEAR_MIN} and {YEAR_MAX}")
+    return day
+
+
+Day = Annotated[date, AfterValidator(_within_reach)]
+
+
 class WindowBody(Body):
     """When a rule holds, in the program's time zone: days inclusive, hours from the first up to the second."""
 
-    first: date | None = Field(None, alias="from")
-    last: date | None = Field(None, alias="to")
+    first: Day | None = Field(None, alias="from")
+    last: Day | None = Field(None, alias="to")
     weekdays: Annotated[list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]], Field(max_length=7)] | None = (
         None
     )

@@ -3,7 +3,7 @@
 What is left of a reward is a row that many members' redemptions change: it is taken from last, shortly before COMMIT.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -13,12 +13,10 @@ from asyncpg import Record
 from sqlalchemy import BigInteger, Boolean, Column, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
-from crm.contacts.conditions import Facts
 from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.errors import FieldError, Invalid, NotFound
-from crm.interactions.histories import Moment
 from crm.loyalty import circumstances, contribution, programs
 from crm.loyalty.books import Book
 from crm.loyalty.eligibility import Member, Reward
@@ -49,7 +47,7 @@ reward_stocks = Table(
 
 _DEFAULTS: Final[dict[str, Any]] = {
     "status": "active", "limits": [], "fulfilment": "manual", "window": None, "condition": None, "tier_id": None,
-    "valid_days": None, "code_pattern": None, "description": None,
+    "valid_days": None, "code_pattern": None, "description": None, "categories": None, "skus": None,
 }  # fmt: skip
 _SELECT: Final = """
     SELECT r.id, r.program_id, r.definition, r.status, r.created_at, r.updated_at, r.ended_at,
@@ -116,6 +114,8 @@ class RewardView:
     tier_id: UUID | None
     valid_days: int | None
     code_pattern: str | None
+    categories: list[str] | None
+    skus: list[str] | None
     status: str
     created_at: datetime
     updated_at: datetime
@@ -241,17 +241,14 @@ async def member(session: Session, *, program: Program, book: Book, rewards: Seq
 
     One query where a reward has limits, and two where one has a condition.
     """
-    moment = (book.contact_id, now)
-    asked = [reward.condition for reward in rewards if reward.condition is not None]
-    facts: Mapping[Moment, Facts] = {}
-    if asked:
-        known = {book.contact_id: circumstances.of_book(book)}
-        facts = await circumstances.facts_for(session, program=program, asked=asked, moments=[moment], known=known)
+    facts = await circumstances.facts_of_member(
+        session, program=program, book=book, asked=[reward.condition for reward in rewards], now=now
+    )
     limited = [reward.id for reward in rewards if reward.limits]
     return Member(
         book=book,
         used=await _used(session, program, book.contact_id, limited, now) if limited else {},
-        facts=facts.get(moment, Facts()),
+        facts=facts,
     )
 
 

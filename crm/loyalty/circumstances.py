@@ -1,6 +1,6 @@
 """What a program's conditions are about: its members, each at the moment of a fact and as they were before it."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,9 +12,10 @@ from crm.db.session import Session
 from crm.interactions import histories
 from crm.interactions.histories import Moment
 from crm.interactions.timeline import Interaction
-from crm.loyalty import contribution
+from crm.loyalty import contribution, multipliers
 from crm.loyalty.books import Book
 from crm.loyalty.earning import Rule
+from crm.loyalty.multipliers import Holding
 from crm.loyalty.programs import Program
 
 
@@ -57,6 +58,19 @@ async def facts_for(
     }
 
 
+async def facts_of_member(
+    session: Session, *, program: Program, book: Book, asked: Iterable[Condition | None], now: datetime
+) -> Facts:
+    """What these conditions, where there are any, ask about the member of a settled book at `now`."""
+    conditions_asked = [condition for condition in asked if condition is not None]
+    if not conditions_asked:
+        return Facts()
+    moment = (book.contact_id, now)
+    known = {book.contact_id: of_book(book)}
+    found = await facts_for(session, program=program, asked=conditions_asked, moments=[moment], known=known)
+    return found[moment]
+
+
 def of_book(book: Book) -> dict[str, Any]:
     """The fields of a member that a settled book knows of this moment."""
     current = book.standing().current
@@ -69,11 +83,12 @@ def of_book(book: Book) -> dict[str, Any]:
 
 
 class Circumstances:
-    """Says of the rules of a program whether their conditions hold for members whose books are locked."""
+    """Says which rules there are for members whose books are locked, and whether the conditions of these hold."""
 
-    def __init__(self, program: Program, facts: dict[Moment, Facts]) -> None:
+    def __init__(self, program: Program, facts: dict[Moment, Facts], held: frozenset[Holding] = frozenset()) -> None:
         self._program = program
         self._facts = facts
+        self._held = held
         self._counted: dict[UUID, list[datetime]] = {}
         for (contact_id, at), known in facts.items():
             if known.counts:
@@ -96,16 +111,35 @@ class Circumstances:
         if rules is None:
             rules = (rule for rule in program.rules if rule.status == "active")
         asked = [rule.condition for rule in rules if rule.condition is not None]
+        asked += [one.condition for one in program.multipliers if one.condition is not None]
+        moments = {(contact_id, at) for contact_id, at in moments if contact_id in books}
+        held = await multipliers.held(
+            session, multipliers=program.multipliers, contact_ids={contact_id for contact_id, _ in moments}
+        )
         if not asked:
-            return cls(program, {})
+            return cls(program, {}, held)
         facts = await facts_for(
             session,
             program=program,
             asked=asked,
-            moments={(contact_id, at) for contact_id, at in moments if contact_id in books},
+            moments=moments,
             known={contact_id: of_book(book) for contact_id, book in books.items()},
         )
-        return cls(program, facts)
+        return cls(program, facts, held)
+
+    def rules(self, book: Book, at: datetime) -> Sequence[Rule]:
+        """The program's rules and, behind them, the offers that multiply what this member does at that time.
+
+        Nothing is there of an offer that is not theirs: nobody else shall hear of it.
+        """
+        if not self._program.multipliers:
+            return self._program.rules
+        known = self._facts.get((book.contact_id, at), Facts())
+        facts = Facts({**known.values, **of_book(book)}, known.counts)
+        return (
+            *self._program.rules,
+            *(one.rule for one in self._program.multipliers if one.is_for(book, at=at, held=self._held, facts=facts)),
+        )
 
     def conditions_hold(self, book: Book, at: datetime) -> Callable[[Rule], bool]:
         """For `Member.condition_holds`: by the book as it is when asked, and by what had happened at that time.

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from crm.contacts import conditions
 from crm.contacts.conditions import Condition, Facts
 from crm.loyalty.books import Book
 from crm.loyalty.earning import Window, window_of
-from crm.loyalty.expiry import local_day
+from crm.loyalty.expiry import local_day, start_of
 from crm.loyalty.limits import UNUSED, Limit, Period, Used, resets_at
 
 Why: TypeAlias = Literal[
@@ -25,7 +26,10 @@ _FAR: Final = date(9000, 1, 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reward:
-    """What a reward costs and asks for. `stock` is what is left, None without a limit; the codes of a pool are one."""
+    """What a reward costs and asks for. `stock` is what is left, None without a limit; the codes of a pool are one.
+
+    `categories` and `skus` say what it is about.
+    """
 
     id: UUID
     program_id: UUID
@@ -42,6 +46,8 @@ class Reward:
     code_pattern: str | None = None
     pooled: bool = False
     codes_left: bool = True
+    categories: frozenset[str] = frozenset()
+    skus: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, definition: Mapping[str, Any], **facts: Any) -> "Reward":
@@ -56,6 +62,8 @@ class Reward:
             tier_id=UUID(definition["tier_id"]) if definition.get("tier_id") else None,
             valid_days=definition.get("valid_days"),
             code_pattern=definition.get("code_pattern"),
+            categories=frozenset(definition.get("categories") or ()),
+            skus=frozenset(definition.get("skus") or ()),
             **facts,
         )
 
@@ -104,6 +112,24 @@ def obstacles(reward: Reward, member: Member, *, quantity: int = 1, now: datetim
     ]
 
 
+def closed(window: Window, *, now: datetime, zone: ZoneInfo) -> Obstacle | None:
+    """Why nothing can be had at `now`: the window opens later, or never again. None where it is open."""
+    local = now.astimezone(zone)
+    if window.covers(local):
+        return None
+    if window.first_on is not None and window.first_on >= _FAR:
+        return Obstacle("not_started")
+    opening = opens_at(window, local)
+    return Obstacle("ended") if opening is None else Obstacle("not_started", until=opening.astimezone(UTC))
+
+
+def ends_at(window: Window | None, zone: ZoneInfo) -> datetime | None:
+    """The instant at which the last day of a window is over; None where it has none."""
+    if window is None or window.last_on is None:
+        return None
+    return start_of(window.last_on + timedelta(days=1), zone)
+
+
 def opens_at(window: Window, local: datetime) -> datetime | None:
     """The local time, after `local`, at which a window opens next; None where it never does again."""
     first_on = local.date() if window.first_on is None else max(local.date(), window.first_on)
@@ -121,14 +147,8 @@ def _closed(reward: Reward, member: Member, now: datetime) -> Iterator[Obstacle]
         yield Obstacle("not_started")
     elif reward.status != "active":
         yield Obstacle("ended")
-    if reward.window is None:
-        return
-    local = now.astimezone(member.book.ladder.zone)
-    if reward.window.first_on is not None and reward.window.first_on >= _FAR:
-        yield Obstacle("not_started")
-    elif not reward.window.covers(local):
-        opening = opens_at(reward.window, local)
-        yield Obstacle("ended") if opening is None else Obstacle("not_started", until=opening.astimezone(UTC))
+    if reward.window is not None and (shut := closed(reward.window, now=now, zone=member.book.ladder.zone)):
+        yield shut
 
 
 def _condition(reward: Reward, member: Member, now: datetime) -> Iterator[Obstacle]:

@@ -16,11 +16,13 @@ from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.errors import FieldError, Invalid, NotFound, Stale
 from crm.loyalty import contribution, tiers
+from crm.loyalty.audiences import Offer
 from crm.loyalty.basket import Terms
 from crm.loyalty.conversion import Conversion
 from crm.loyalty.earning import Rule
 from crm.loyalty.expiry import Activation, Expiry
 from crm.loyalty.ladders import Ladder, Tier
+from crm.loyalty.multipliers import Multiplier
 from crm.loyalty.tiers import TierPolicy, TierView
 
 programs = Table(
@@ -122,6 +124,8 @@ class Program:
     milestones: tuple[int, ...]
     explicit_enrolment: bool
     redemption: Conversion | None = None
+    multipliers: tuple[Multiplier, ...] = ()
+    """Active offers; those of one member are rules of theirs, behind the program's own."""
 
     @property
     def limited(self) -> bool:
@@ -278,7 +282,11 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
             (SELECT jsonb_agg(jsonb_build_array(r.id, r.version, r.definition) ORDER BY r.id) FROM earning_rules r
              WHERE r.program_id = p.id AND r.deleted_at IS NULL) AS rules,
             (SELECT jsonb_agg(jsonb_build_array(t.id, t.name, t.threshold, t.benefits) ORDER BY t.threshold)
-             FROM tiers t WHERE t.program_id = p.id) AS tiers
+             FROM tiers t WHERE t.program_id = p.id) AS tiers,
+            (SELECT jsonb_agg(jsonb_build_array(o.id, o.version, o.contacts_count IS NOT NULL, o.definition)
+                ORDER BY o.id) FROM offers o
+             WHERE o.program_id = p.id AND o.ended_at IS NULL AND o.kind = 'multiplier' AND o.status = 'active'
+            ) AS multipliers
         FROM programs p WHERE p.id = $1
         """,
         program_id,
@@ -315,6 +323,7 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
         milestones=tuple(sorted(settings["milestones"])),
         explicit_enrolment=settings["enrolment"] == "explicit",
         redemption=Conversion.of(settings.get("redemption")),
+        multipliers=tuple(_multiplier(program_id, *offer) for offer in row["multipliers"] or ()),
     )  # fmt: skip
     return program
 
@@ -324,6 +333,11 @@ def rule_of(rule_id: str, version: int, definition: dict[str, Any]) -> Rule:
     if (condition := definition.get("condition")) is not None:
         definition = {**definition, "condition": contribution.condition_of(condition)}
     return Rule.of(definition, id=UUID(rule_id), version=version)
+
+
+def _multiplier(program_id: UUID, offer_id: str, version: int, named: bool, definition: dict[str, Any]) -> Multiplier:
+    facts = {"id": UUID(offer_id), "program_id": program_id, "version": version, "status": "active"}
+    return Multiplier.of(Offer.of(definition, named=named, **facts))
 
 
 def _tiers(rows: Sequence[tuple[str, str, int, dict[str, Any]]]) -> tuple[Tier, ...]:

@@ -287,8 +287,9 @@ class Plan:
             book, purchase.occurred_at, condition_holds=self.circumstances.conditions_hold(book, purchase.occurred_at)
         )
         earned = earning.evaluate(
-            purchase, rules=program.rules, terms=program.terms, member=member, include_drafts=self.include_drafts
-        )
+            purchase, rules=self.circumstances.rules(book, purchase.occurred_at), terms=program.terms, member=member,
+            include_drafts=self.include_drafts,
+        )  # fmt: skip
         book.ensure_room(earned.points)
         rules = [earnings.rule_row(outcome) for outcome in earned.rules]
         if "purchase" in program.expiry.activities:

@@ -43,12 +43,12 @@ class OutOfStock(Conflict):
 
 class LimitReached(Conflict):
     code = "limit_reached"
-    title = "The member has had as much of this reward as one may"
+    title = "As much of this as there may be was had already"
 
 
 class NotEligible(Conflict):
     code = "not_eligible"
-    title = "This member can't have this reward now"
+    title = "This member can't have this now"
 
 
 class OneAtATime(Invalid):

@@ -441,12 +441,17 @@ async def test_a_members_timeline_takes_no_other_parameters(member, query):
 # ---------------------------------------------------------------- nobody else's
 
 APP, _ = create_app(lambda: None)
+NOBODYS = {"redemption_id": uuid7(), "offer_id": uuid7()}
 READ = sorted(
     route.path
     for route in APP.routes
     for handler in getattr(route, "route_handlers", ())
     if "GET" in handler.http_methods and handler.opt["scopes"] == MEMBER
 )
+
+
+def without_ids(document: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != "request_id"}
 
 
 @pytest.mark.parametrize("path", READ)
@@ -465,15 +470,42 @@ async def test_a_member_never_sees_anything_of_another(shop, client, path):
         voucher = (
             await client.post(f"/v1/programs/{shop.program_id}/vouchers", json={"contact_id": str(contact_id)})
         ).json()
-        words = [str(contact_id), name, phone, order, redeemed, redemption["id"], message["id"], voucher["code"]]
+        named = {"audience": {"contact_ids": [str(contact_id)]}, "personal_code": True}
+        benefit = {"kind": "voucher", "text": f"for {name}"}
+        offer = (
+            await client.post(
+                f"/v1/programs/{shop.program_id}/offers", json={"name": f"Dear {name}", "benefit": benefit, **named}
+            )
+        ).json()
+        [recipient] = (await client.get(f"/v1/programs/{shop.program_id}/offers/{offer['id']}/contacts")).json()[
+            "items"
+        ]
+        words = [
+            str(contact_id),
+            name,
+            phone,
+            offer["id"],
+            recipient["code"],
+            order,
+            redeemed,
+            redemption["id"],
+            message["id"],
+            voucher["code"],
+        ]
         words += [transaction["id"] for transaction in await shop.transactions(contact_id)]
-        people[contact_id] = (words, redemption["id"])
+        people[contact_id] = (words, {"redemption_id": redemption["id"], "offer_id": offer["id"]})
     (sari, (hers, mine)), (_, (his, another)) = people.items()
     member = await shop.signed_in(sari)
     if "{" in path:
-        assert path == "/v1/me/redemptions/{redemption_id:uuid}"
-        assert (await member.get(f"/v1/me/redemptions/{mine}")).status_code == 200
-        problem(await member.get(f"/v1/me/redemptions/{another}"), 404, "redemption_not_found")
+        url = path.replace(":uuid", "")
+        assert (await member.get(url.format(**mine))).status_code == 200
+        answer, nobodys = await member.get(url.format(**another)), await member.get(url.format(**NOBODYS))
+        assert not [word for word in his if word in answer.text]
+        if path == "/v1/me/offers/{offer_id:uuid}/claims":
+            assert answer.json() == nobodys.json() == {"items": [], "next_cursor": None}
+            return
+        code = "redemption_not_found" if "redemption" in path else "offer_not_found"
+        assert without_ids(problem(answer, 404, code)) == without_ids(problem(nobodys, 404, code))
         return
     answer = await member.get(path)
     assert answer.status_code == 200

@@ -14,10 +14,11 @@ from tests.loyalty.shop import EARNED, PROGRAM, checksum
 NOBODY = UUID("01a200ec-0000-7000-8000-000000000000")
 VIEW = {
     "id", "program_id", "name", "description", "cost", "stock", "limits", "fulfilment", "window", "condition",
-    "tier_id", "valid_days", "code_pattern", "status", "created_at", "updated_at",
+    "tier_id", "valid_days", "code_pattern", "categories", "skus", "status", "created_at", "updated_at",
 }  # fmt: skip
 CHOICE = {
     "id", "name", "description", "cost", "stock", "fulfilment", "tier_id", "valid_days", "available", "why_not",
+    "score", "reasons",
 }  # fmt: skip
 JAKARTA = ZoneInfo("Asia/Jakarta")
 
@@ -189,6 +190,7 @@ async def test_a_member_sees_what_can_be_had_and_why_the_rest_can_not(shelf, sar
     assert items[0] == {
         "id": cheap["id"], "name": "Coffee", "description": "Any size.", "cost": 100, "stock": 3,
         "fulfilment": "manual", "tier_id": None, "valid_days": None, "available": True, "why_not": [],
+        "score": 300, "reasons": [{"code": "enough_points", "text": "you have enough points"}],
     }  # fmt: skip
     assert {frozenset(item) for item in items} == {frozenset(CHOICE)}
     nothing = {"missing": None, "until": None, "tier": None}
@@ -228,7 +230,7 @@ async def test_a_member_s_list_has_pages_and_costs_a_handful_of_queries_however_
     await shelf.get(sari, "rewards")
     statements.clear()
     await shelf.get(sari, "rewards")
-    assert len(statements) == 5
+    assert len(statements) == 6
     seen, cursor = [], ""
     while cursor is not None:
         page = await shelf.get(sari, f"rewards?limit=3{f'&cursor={cursor}' if cursor else ''}")
