@@ -10,6 +10,8 @@ from crm.loyalty import journal
 from crm.loyalty.books import Book
 from crm.loyalty.expiry import local_day, start_of
 from crm.loyalty.ladders import NOTHING_COUNTED, Counted
+from crm.loyalty.lots import Lot
+from crm.loyalty.movements import Movement
 
 # A lot's end as it was then: that before the first change that came later, or else today's. What counts by day is all
 # that is known today, less what happened later: on the day itself, and in refunds of what counted before.
@@ -44,6 +46,7 @@ _THEN: Final = """
             SELECT sum(available + pending) AS points, expires_at FROM ends
             WHERE expires_at IS NOT NULL AND available + pending > 0 GROUP BY expires_at
         ) e) AS expiring,
+        (SELECT jsonb_object_agg(lot_id, expires_at) FROM ends WHERE lot_id = ANY ($7)) AS ends,
         (SELECT jsonb_agg(jsonb_build_array(d.local_on, d.points, d.spend::text, d.visits)) FROM (
             SELECT local_on, sum(points)::bigint AS points, sum(spend) AS spend, sum(visits)::bigint AS visits FROM (
                 SELECT local_on, points, spend, visits FROM qualifying_days
@@ -79,9 +82,12 @@ async def read(session: Session, *, program_id: UUID | None, contact_id: UUID, a
     today = await journal.read(session, program_id=program_id, contact_id=contact_id, now=now)
     ladder = today.program.ladder
     day = local_day(as_of, ladder.zone)
+    tomorrow = start_of(day + timedelta(days=1), ladder.zone)
+    unwritten = [movement for movement in today.book.movements if movement.occurred_at <= as_of]
     row = await session.fetchrow(
-        _THEN, contact_id, today.program.id, as_of, day, start_of(day + timedelta(days=1), ladder.zone), ladder.zone.key
-    )
+        _THEN, contact_id, today.program.id, as_of, day, tomorrow, ladder.zone.key,
+        [movement.lot_id for movement in unwritten],
+    )  # fmt: skip
     assert row is not None, "an aggregate has always a row"
     book = Book(
         contact_id, today.program.id, as_of, row["available"], row["pending"], row["held"],
@@ -92,7 +98,9 @@ async def read(session: Session, *, program_id: UUID | None, contact_id: UUID, a
         },
         expiring={datetime.fromisoformat(at): points for points, at in row["expiring"] or ()},
     )  # fmt: skip
-    _add_unwritten(book, today.book)
+    for movement in unwritten:
+        end = (row["ends"] or {}).get(str(movement.lot_id))
+        _add(movement, book, today.book.lots[movement.lot_id], None if end is None else datetime.fromisoformat(end))
     total = sum(book.days.values(), NOTHING_COUNTED)
     book.qualifying_points, book.qualifying_spend, book.qualifying_visits = total.points, total.spend, total.visits
     book.tier_id, book.tier_since = today.book.tier_id, today.book.tier_since
@@ -101,25 +109,21 @@ async def read(session: Session, *, program_id: UUID | None, contact_id: UUID, a
     return book
 
 
-def _add_unwritten(book: Book, today: Book) -> None:
-    """What time had done by then, and nobody has written down yet."""
-    for movement in today.movements:
-        if movement.occurred_at > book.now:
-            continue
-        lot, opened = today.lots[movement.lot_id], 0
-        for bucket, points in ((movement.from_bucket, -movement.points), (movement.to_bucket, movement.points)):
-            if bucket in {"available", "pending", "held"}:
-                setattr(book, bucket, getattr(book, bucket) + points)
-            if bucket in {"available", "pending"}:
-                opened += points
-        if lot.expires_at is not None and opened:
-            left = book.expiring.get(lot.expires_at, 0) + opened
-            book.expiring[lot.expires_at] = left
-            if not left:
-                del book.expiring[lot.expires_at]
-        if lot.qualifying and (movement.from_bucket, movement.to_bucket) == ("pending", "available"):
-            day = local_day(movement.occurred_at, book.ladder.zone)
-            book.days[day] = book.days.get(day, NOTHING_COUNTED) + Counted(movement.points)
+def _add(movement: Movement, book: Book, lot: Lot, expires_at: datetime | None) -> None:
+    """Something that time had done by then, and nobody has written down yet, to a lot with this end."""
+    opened = 0
+    for bucket, points in ((movement.from_bucket, -movement.points), (movement.to_bucket, movement.points)):
+        if bucket in {"available", "pending", "held"}:
+            setattr(book, bucket, getattr(book, bucket) + points)
+        if bucket in {"available", "pending"}:
+            opened += points
+    if expires_at is not None and opened:
+        left = book.expiring.pop(expires_at, 0) + opened
+        if left:
+            book.expiring[expires_at] = left
+    if lot.qualifying and (movement.from_bucket, movement.to_bucket) == ("pending", "available"):
+        day = local_day(movement.occurred_at, book.ladder.zone)
+        book.days[day] = book.days.get(day, NOTHING_COUNTED) + Counted(movement.points)
 
 
 def _remember_tier(book: Book) -> None:
