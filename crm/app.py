@@ -10,9 +10,11 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 
 from crm.api import (
     auth,
+    backtests,
     contacts,
     docs,
     errors,
+    events,
     health,
     holds,
     identities,
@@ -22,6 +24,7 @@ from crm.api import (
     loyalty,
     me,
     members,
+    memberships,
     offers,
     programs,
     purchases,
@@ -43,6 +46,7 @@ V1 = [
     *identities.handlers,
     *interactions.handlers,
     *programs.handlers,
+    *backtests.handlers,
     *loyalty.handlers,
     *purchases.handlers,
     *rewards.handlers,
@@ -55,6 +59,8 @@ V1 = [
     *members.handlers,
     *me.handlers,
     *insights.handlers,
+    *events.handlers,
+    *memberships.handlers,
 ]
 
 

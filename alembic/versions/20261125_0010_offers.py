@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "20261125_0010"
-down_revision = "20261125_0005"
+down_revision = "20261125_0006"
 branch_labels = None
 depends_on = None
 

@@ -10,6 +10,8 @@ _TIER: Final = "0198f3a2-13a0-7c18-a5d2-9e7f3b1c5d46"
 _AWARD: Final = "0198f3b1-42c8-7f05-8e6d-1a3c5b7d9f02"
 _EARNING: Final = "0198f3b2-05a6-7d91-b4c7-3e5f7a9b1c80"
 _REDEMPTION: Final = "0198f3b4-61f2-7a4e-8d29-7b9d1f3a5c62"
+_EVENT: Final = "0198f3b8-3c5e-7a27-9d40-8c6e2b4f0a13"
+_REVIEWED: Final = "0198f3b8-3c5d-7b11-a2f6-4e9d1c7a5b38"
 _REVERSAL: Final = "0198f3b6-1f0c-7e8b-a13f-5d7c9e1b3a44"
 _REWARD: Final = "0198f3b7-2a4c-7b6d-9e8f-0a1b2c3d4e5f"
 _VOUCHER: Final = "0198f3b8-71d0-7c5e-8f3a-2b4c6d8e0f1a"
@@ -21,6 +23,7 @@ _HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
 _CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
 _REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
 _FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
+_BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _LATER: Final = "2026-12-01T17:00:00Z"
@@ -56,6 +59,13 @@ _ORDER: Final[Mapping[str, Any]] = {
 _RULES: Final = [{
     "rule_id": _RULE, "version": 1, "name": "A point for each 1,000", "outcome": "applied", "reason": "applied",
     "basis": "45000.00", "points_requested": 45, "points": 45,
+}]  # fmt: skip
+_REVIEW: Final[Mapping[str, Any]] = {
+    "event": "review", "ref": "review-17", "order_ref": "INV-1001", "occurred_at": _THEN,
+}  # fmt: skip
+_REVIEW_RULES: Final = [{
+    "rule_id": "0198f3a2-17c3-7b05-a9e1-6d8f4c2b0a57", "version": 1, "name": "20 points for a review",
+    "outcome": "applied", "reason": "applied", "basis": "0", "points_requested": 20, "points": 20,
 }]  # fmt: skip
 _CARD: Final = {"kind": "card", "value": "6012 3456"}
 _NEW_RULE: Final = {"name": "A point for each 1,000", "kind": "per_amount", "points": 1, "per": "1000"}
@@ -94,6 +104,9 @@ _COHORT: Final = {
     "starts_on": "2026-10-01", "ends_on": "2026-10-31", "issued": 1800, "redeemed": 450, "expired": 90, "revoked": 10,
     "transferred": 50, "open": 1200, "breakage_rate": "0.0500", "redemption_rate": "0.2500",
 }  # fmt: skip
+_DOUBLE: Final = {"name": "Twice from 50,000", "kind": "multiplier", "factor": "2", "min_spend": "50000"}
+_QUESTION: Final = {"rules": [_NEW_RULE, _DOUBLE], "include_drafts": False, "conditions": "now"}
+_OCTOBER: Final = {"from": "2026-10-01", "to": "2026-10-31"}
 
 EXAMPLES: Final[Mapping[str, Any]] = {
     "NewKey": {"name": "Till 3", "scopes": ["contacts:read", "loyalty:award"]},
@@ -172,6 +185,24 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "Recorded": {
         "order_ref": "INV-1001", "points": 45, "transaction_id": _EARNING, "rules": _RULES,
         "balance": _balance(85, earned=95), "tier": _tier(905),
+    },
+    "PurchaseToSimulate": {
+        **_ORDER, "contact_id": _CONTACT, "at": "2026-12-24T10:00:00Z", "include_drafts": True,
+    },
+    "NewEvent": _REVIEW,
+    "EventRecorded": {
+        "event": "review", "ref": "review-17", "points": 20, "transaction_id": _REVIEWED, "rules": _REVIEW_RULES,
+        "balance": _balance(105, earned=115), "tier": _tier(885),
+    },
+    "EventView": {
+        "id": _EVENT, "program_id": _PROGRAM, **_REVIEW, "transaction_id": _REVIEWED, "points": 20,
+        "rules": _REVIEW_RULES, "recorded_at": _NOW, "by": "key:Web shop",
+    },
+    "MembershipBody": {"status": "active", "terms_version": "2026-10"},
+    "Membership": {"program_id": _PROGRAM, "status": "active", "terms_version": "2026-10", "enrolled_at": _NOW},
+    "NewTierPin": {"tier_id": _TIER, "until": "2027-11-01T00:00:00Z", "reason": "A guest of the house"},
+    "TierPin": {
+        "program_id": _PROGRAM, "tier_id": _TIER, "name": "Gold", "since": _NOW, "until": "2027-11-01T00:00:00Z",
     },
     "NewRedemption": {"points": 40, "order_ref": "INV-1002"},
     "Redemption": {
@@ -324,6 +355,29 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta",
         "cohorts": [_COHORT], "total": _COHORT,
         "deficits": {"issued": 0, "redeemed": 0, "expired": 0, "revoked": 90, "transferred": -50, "open": -40},
+    },
+    "NewBacktest": {**_OCTOBER, **_QUESTION},
+    "Backtest": {
+        "id": _BACKTEST, "program_id": _PROGRAM, "status": "completed", "period": _OCTOBER, **_QUESTION,
+        "progress": {"done": 1180, "total": 1180},
+        "report": {
+            "purchases": 1180, "members": 402, "points_issued": 53100, "points_tried": 61340, "difference": 8240,
+            "members_more": 97, "members_less": 0, "members_same": 305,
+            "cost": {"currency": "IDR", "issued": "531000", "tried": "613400", "difference": "82400"},
+            "rules": [
+                {"rule_id": None, "version": None, "name": _NEW_RULE["name"], "applied": 1180, "points": 53100,
+                 "assumed": 0},
+                {"rule_id": None, "version": None, "name": _DOUBLE["name"], "applied": 146, "points": 8240,
+                 "assumed": 0},
+            ],
+            "months": [
+                {"month": "2026-10", "purchases": 1180, "points_issued": 53100, "points_tried": 61340},
+            ],
+            "largest_differences": [
+                {"contact_id": _CONTACT, "points_issued": 310, "points_tried": 560, "difference": 250},
+            ],
+        },
+        "by": "key:Till 3", "created_at": _NOW, "finished_at": _NOW,
     },
 }  # fmt: skip
 

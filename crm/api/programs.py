@@ -43,7 +43,7 @@ from crm.contacts.conditions import InvalidCondition
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.loyalty import programs, rules, terms, tiers
-from crm.loyalty.programs import ProgramNotFound, ProgramView
+from crm.loyalty.programs import ProgramNotFound, ProgramView, UnknownReward
 from crm.loyalty.rules import EarningRule, EarningRuleNotFound
 from crm.loyalty.tiers import ThresholdTaken, TierNotFound, TierPolicy, TierView
 
@@ -351,7 +351,7 @@ async def change_program(
     session: Session, program_id: FromPath[UUID], data: ProgramPatch, now: datetime, if_match: IfMatch = None
 ) -> Response[ProgramView]:
     """Change a program, from now on: what was earned stays as it was."""
-    given = data.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    given = data.model_dump(mode="json", include=data.model_fields_set, exclude_none=True)
     changes: dict[str, Any] = {name: given[name] for name in ("name", "time_zone") if name in given}
     changes["is_default"] = given.get("default")
     changes["settings"] = {name: given.get(name) for name in _SETTINGS if name in data.model_fields_set}
@@ -423,7 +423,11 @@ async def delete_earning_rule(
     await rules.delete(session, program_id=program_id, rule_id=rule_id, now=now)
 
 
-@post("/programs/{program_id:uuid}/tiers", scopes={"programs:write"}, problems=(ProgramNotFound, ThresholdTaken))
+@post(
+    "/programs/{program_id:uuid}/tiers",
+    scopes={"programs:write"},
+    problems=(ProgramNotFound, ThresholdTaken, UnknownReward),
+)
 async def create_tier(
     session: Session, program_id: FromPath[UUID], data: NewTier, now: datetime, once: idempotency.Request | None
 ) -> TierView:

@@ -72,7 +72,7 @@ LIABILITY: Final = f"""
                 FILTER (WHERE begins) OVER (PARTITION BY contact_id ORDER BY begins_at, id))) ELSE 0 END AS absorbed
         FROM (
             SELECT l.contact_id, l.id, l.active, l.remaining, a.deficit, l.activates_at AS begins_at,
-                coalesce(l.expires_at <= $2, false) AS ends,
+                coalesce(least(l.expires_at, CASE WHEN NOT l.active THEN l.cancels_at END) <= $2, false) AS ends,
                 NOT l.active AND coalesce(l.activates_at <= $2 AND l.activates_at < coalesce(l.expires_at, 'infinity'),
                     false) AS begins
             FROM loyalty_accounts a

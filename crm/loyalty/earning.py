@@ -131,6 +131,12 @@ class Rule:
             **given,
         )
 
+    def is_about(self, event: str) -> bool:
+        """Whether what an event earns is up to this rule: one of its own, or a multiplier of everything."""
+        if self.kind == "multiplier":
+            return self.applies_to == "all"
+        return self.kind == "per_event" and self.event == event
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
@@ -195,12 +201,7 @@ def evaluate_event(
     include_drafts: bool = False,
 ) -> Earned:
     """What a review, a birthday or another event earns: by its own rules, and by the multipliers that apply to all."""
-    rows = [
-        _Row(rule)
-        for rule in rules
-        if (rule.kind == "per_event" and rule.event == event)
-        or (rule.kind == "multiplier" and rule.applies_to == "all")
-    ]
+    rows = [_Row(rule) for rule in rules if rule.is_about(event)]
     return _settle(rows, _Case(NO_PURCHASE, occurred_at, None, terms, member, include_drafts))
 
 

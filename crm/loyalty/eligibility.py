@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
-from typing import Any, Literal, TypeAlias
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -18,6 +18,10 @@ Why: TypeAlias = Literal[
     "not_started", "ended", "not_eligible", "tier_needed", "limit_reached", "out_of_stock", "insufficient_points"
 ]
 Fulfilment: TypeAlias = Literal["manual", "voucher"]
+
+
+_FAR: Final = date(9000, 1, 1)
+"""Who lets something begin so late means never; the calendar ends soon after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +117,8 @@ def closed(window: Window, *, now: datetime, zone: ZoneInfo) -> Obstacle | None:
     local = now.astimezone(zone)
     if window.covers(local):
         return None
+    if window.first_on is not None and window.first_on >= _FAR:
+        return Obstacle("not_started")
     opening = opens_at(window, local)
     return Obstacle("ended") if opening is None else Obstacle("not_started", until=opening.astimezone(UTC))
 

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
-from crm.errors import Invalid, NotFound, Stale
+from crm.errors import FieldError, Invalid, NotFound, Stale
 from crm.loyalty import contribution, tiers
 from crm.loyalty.audiences import Offer
 from crm.loyalty.basket import Terms
@@ -52,6 +52,11 @@ class ProgramNotFound(NotFound):
 class ProgramRequired(Invalid):
     code = "program_required"
     title = "There is no program yet"
+
+
+class UnknownReward(Invalid):
+    code = "unknown_reward"
+    title = "A tier can only give rewards of its program"
 
 
 class StaleProgram(Stale):
@@ -216,8 +221,24 @@ async def tier_policy(session: Session, *, program_id: UUID) -> TierPolicy:
 async def add_tier(
     session: Session, *, program_id: UUID, name: str, threshold: int, benefits: dict[str, Any], now: datetime
 ) -> TierView:
-    """Add a tier; members who qualify stand in it from their next read on. Raises ProgramNotFound, ThresholdTaken."""
+    """Add a tier; members who qualify stand in it from their next read on.
+
+    Raises ProgramNotFound, ThresholdTaken, UnknownReward.
+    """
     await touch(session, program_id=program_id, now=now)
+    unknown = await session.fetchval(
+        """
+        SELECT min(id::text) FROM (
+            SELECT unnest($1::uuid[]) AS id EXCEPT SELECT id FROM rewards WHERE program_id = $2
+        ) r
+        """,
+        [UUID(reward_id) for reward_id in benefits.get("reward_ids", ())], program_id,
+    )  # fmt: skip
+    if unknown is not None:
+        raise UnknownReward(
+            f"The program has no reward {unknown}.",
+            errors=[FieldError("/benefits/reward_ids", "unknown_reward", "names a reward that the program lacks")],
+        )
     return await tiers.create(
         session, program_id=program_id, name=name, threshold=threshold, benefits=benefits, now=now
     )
@@ -289,7 +310,7 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
             tax=earn_on.get("tax", False),
             shipping=earn_on.get("shipping", False),
         ),
-        rules=tuple(_rule(*rule) for rule in row["rules"] or ()),
+        rules=tuple(rule_of(*rule) for rule in row["rules"] or ()),
         ladder=Ladder(
             _tiers(row["tiers"] or ()), policy.basis, policy.window, policy.months or 12, policy.downgrade,
             policy.grace_days, zone,
@@ -307,7 +328,8 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
     return program
 
 
-def _rule(rule_id: str, version: int, definition: dict[str, Any]) -> Rule:
+def rule_of(rule_id: str, version: int, definition: dict[str, Any]) -> Rule:
+    """The compiled rule, its condition included, of a stored definition."""
     if (condition := definition.get("condition")) is not None:
         definition = {**definition, "condition": contribution.condition_of(condition)}
     return Rule.of(definition, id=UUID(rule_id), version=version)

@@ -192,7 +192,7 @@ async def _record(
         await journal.know_all_lots(session, books=list(locked.books.values()))
     stored = await _stored(session, locked, known)
     results: list[tuple[Recorded, bool] | CrmError] = []
-    plan = _Plan(locked, by, await _circumstances(session, locked, known, stored))
+    plan = Plan(locked, by, await _circumstances(session, locked, known, stored))
     for buyer, item in zip(buyers, bought, strict=True):
         try:
             if isinstance(buyer, CrmError):
@@ -249,22 +249,27 @@ async def _circumstances(
     return await Circumstances.read(session, program=locked.program, books=locked.books, moments=moments)
 
 
-class _Plan:
-    """The rows of the purchases planned so far; two of the same order within one batch meet here."""
+class Plan:
+    """The rows of the purchases planned so far; two of the same order within one batch meet here.
 
-    def __init__(self, locked: Locked, by: str, circumstances: Circumstances) -> None:
+    Whether they are ever written makes no difference to what is planned.
+    """
+
+    def __init__(self, locked: Locked, by: str, circumstances: Circumstances, *, include_drafts: bool = False) -> None:
         self.locked = locked
         self.circumstances = circumstances
         self.by = by
+        self.include_drafts = include_drafts
         self.rows: list[tuple[Any, ...]] = []
         self.entries: list[tuple[Any, ...]] = []
         self.claims: dict[str, UUID] = {}
         self._planned: dict[str, tuple[bytes, Recorded]] = {}
 
-    def add(self, contact_id: UUID, item: Bought, stored: Mapping[str, Any] | None) -> tuple[Recorded, bool]:
+    def add(self, contact_id: UUID, item: Bought, stored: Mapping[str, Any] | None = None) -> tuple[Recorded, bool]:
+        """The answer to a purchase, and whether it is new; `stored` is what is kept of its order."""
         purchase, program = item.purchase, self.locked.program
         check_occurred(purchase.occurred_at, self.locked.now)
-        book = self.locked.member(contact_id)
+        book = self.locked.book(contact_id)
         owner = self.locked.orders.get(purchase.order_ref) or self.claims.get(purchase.order_ref)
         if owner is not None and owner != contact_id:
             raise OrderRefReused("This order belongs to another contact.")
@@ -277,11 +282,14 @@ class _Plan:
                 raise OrderRefReused("This order stands in the batch twice, with different content.")
             return planned[1], False
 
+        self.locked.member(contact_id)
         member = earnings.member(
             book, purchase.occurred_at, condition_holds=self.circumstances.conditions_hold(book, purchase.occurred_at)
         )
-        rules_for = self.circumstances.rules(book, purchase.occurred_at)
-        earned = earning.evaluate(purchase, rules=rules_for, terms=program.terms, member=member)
+        earned = earning.evaluate(
+            purchase, rules=self.circumstances.rules(book, purchase.occurred_at), terms=program.terms, member=member,
+            include_drafts=self.include_drafts,
+        )  # fmt: skip
         book.ensure_room(earned.points)
         rules = [earnings.rule_row(outcome) for outcome in earned.rules]
         if "purchase" in program.expiry.activities:

@@ -24,7 +24,8 @@ _SPELLED = {
     "double precision": "float",
 }
 APPEND_ONLY = (
-    "interactions", "points_transactions", "points_movements", "points_lot_changes", "refunds", "offer_claims",
+    "interactions", "points_transactions", "points_movements", "points_lot_changes", "refunds", "loyalty_events",
+    "offer_claims",
 )  # fmt: skip
 
 

@@ -132,6 +132,8 @@ WEEKDAY_EVENINGS = {"weekdays": ["tue", "wed"], "hours": ["16:00", "18:00"]}
         ({"weekdays": ["wed"], "hours": ["22:00", "02:00"]}, "2026-11-05T01:59", None, None),
         ({"weekdays": ["wed"], "hours": ["22:00", "02:00"]}, "2026-11-05T02:00", "not_started", "2026-11-11T22:00"),
         ({"hours": ["16:00", "24:00"]}, "2026-11-04T23:59", None, None),
+        ({"from": "9999-12-31", "weekdays": ["mon"]}, "2026-11-04T12:00", "not_started", None),
+        ({"to": "9999-12-31"}, "2026-11-04T12:00", None, None),
     ],
 )
 def test_a_window_says_when_it_opens_next(window, now, code, until):
