@@ -487,6 +487,39 @@ async def test_a_refund_takes_back_what_was_multiplied(market, sari):
     assert (again.status_code, again.json()["rules"], again.json()["points"]) == (200, bought["rules"], 2 * EARNED)
 
 
+async def test_a_simulation_knows_the_offers_of_its_member(market, sari, budi):
+    await market.offer(name="Vips", benefit=DOUBLE, auto=True, audience={"condition": VIP})
+    others = await market.offer(name="Others", benefit=DOUBLE, auto=True, audience={"condition": {"not": VIP}})
+    claimable = await market.offer(name="Claimed", benefit={"kind": "multiplier", "factor": "3"}, window=OPEN)
+    await market.claimed(sari, claimable)
+    order = {"order_ref": "SIM", "occurred_at": f"{TODAY}T05:00:00Z", "currency": "IDR", "total": "45000.00"}
+
+    async def simulated(**facts: Any) -> dict[str, Any]:
+        answer = await market.client.post("/v1/purchases/simulations", json=order | facts)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    for contact_id, points in ((sari, 6 * EARNED), (budi, 2 * EARNED)):
+        found = await simulated(contact_id=str(contact_id))
+        assert found["points"] == points
+        real = await market.bought(contact_id, occurred_at=order["occurred_at"])
+        assert found["rules"] == real["rules"]
+    nobody = await simulated()
+    assert (nobody["points"], row(nobody, others)) == (EARNED, None)
+    later = await simulated(contact_id=str(sari), at=f"{TODAY + 2 * DAY}T05:00:00Z")
+    assert (later["points"], row(later, claimable)["reason"]) == (2 * EARNED, "outside_window")
+    assert row(await simulated(contact_id=str(sari), at=f"{TODAY + 9 * DAY}T05:00:00Z"), claimable) is None
+
+
+async def test_an_event_is_not_multiplied_by_offers(market, sari):
+    rule = {"name": "review", "kind": "per_event", "event": "review", "points": 10}
+    await market.client.post(f"/v1/programs/{market.program_id}/earning-rules", json=rule)
+    await market.offer(benefit=DOUBLE, auto=True)
+    answer = await market.post(sari, "events", {"event": "review", "ref": "r-1"})
+    assert (answer.json()["points"], [row["name"] for row in answer.json()["rules"]]) == (10, ["review"])
+
+
 async def test_a_purchase_costs_no_more_where_no_offer_multiplies(live_client, statements):
     market = await Market.open(live_client)
     sari = await market.member()
