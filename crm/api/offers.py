@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 from litestar.params import FromPath
-from pydantic import ConfigDict, Field, create_model, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from crm.api import paging
@@ -121,13 +121,26 @@ class NewOffer(Body):
     skus: Values | None = None
     status: Literal["active", "draft", "disabled"] = "active"
 
-    @model_validator(mode="after")
-    def _claimed_as_its_kind_is(self) -> "NewOffer":
-        if self.benefit.kind == "multiplier" and self.claims_max_per_member != 1:
-            raise PydanticCustomError("claims_max_per_member", "a multiplier is claimed once: then it holds")
-        if self.auto and (self.benefit.kind != "multiplier" or self.claims_max is not None or self.personal_code):
-            raise PydanticCustomError("auto", "only a multiplier holds without a claim, so nothing is counted or coded")
-        return self
+    @field_validator("claims_max_per_member")
+    @classmethod
+    def _once(cls, value: int, info: ValidationInfo) -> int:
+        if value != 1 and _kind(info) == "multiplier":
+            raise PydanticCustomError("claims_max_per_member", "must be 1: a multiplier that was claimed holds")
+        return value
+
+    @field_validator("auto")
+    @classmethod
+    def _without_claims(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and _kind(info) not in {None, "multiplier"}:
+            raise PydanticCustomError("auto", "only a multiplier can hold without a claim")
+        if value and (info.data.get("claims_max") is not None or info.data.get("personal_code")):
+            raise PydanticCustomError("auto", "what needs no claim has neither claims_max nor a personal_code")
+        return value
+
+
+def _kind(info: ValidationInfo) -> str | None:
+    benefit = info.data.get("benefit")
+    return None if benefit is None else benefit.kind
 
 
 _HINTS = get_type_hints(NewOffer, include_extras=True)

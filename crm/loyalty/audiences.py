@@ -32,16 +32,19 @@ class Audience:
             named=named,
         )
 
-    def includes(self, book: Book, *, at: datetime, facts: Facts, named: bool) -> bool:
+    def includes(self, book: Book, *, at: datetime, facts: Facts | None, named: bool) -> bool:
         """Whether the member of a settled book is meant; `facts` are what the condition asks, `named`: is one of them.
 
-        What the condition says relative to today is meant of `at`, by the program's calendar.
+        What the condition says relative to today is meant of `at`, by the program's calendar. Of whom there are no
+        facts it does not hold.
         """
         if self.named and not named:
             return False
         if self.tier_id is not None and not _stands_in(book, self.tier_id):
             return False
-        return self.condition is None or conditions.holds(self.condition, facts, now=at.astimezone(book.ladder.zone))
+        if self.condition is None:
+            return True
+        return facts is not None and conditions.holds(self.condition, facts, now=at.astimezone(book.ladder.zone))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -308,7 +308,7 @@ _TIMELINE: Final = _differences(
     """
     WITH told AS (
         SELECT contact_id, id, CASE kind WHEN 'purchase' THEN kind ELSE 'points.*' END AS kind FROM interactions
-        WHERE kind = 'purchase' OR channel = 'loyalty' AND kind LIKE 'points.%'
+        WHERE kind = 'purchase' OR channel = 'loyalty' AND kind LIKE 'points.%' AND kind <> 'points.milestone'
     )
     SELECT FINDINGS FROM points_transactions t FULL JOIN told i USING (contact_id, id)
     """,

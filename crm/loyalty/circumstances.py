@@ -103,18 +103,20 @@ class Circumstances:
         books: Mapping[UUID, Book],
         moments: Iterable[Moment],
         rules: Iterable[Rule] | None = None,
+        multiplied: bool = True,
     ) -> "Circumstances":
         """What has to be known before facts of those contacts and times are planned: nothing where no rule asks.
 
-        `rules` are those that may ask, where it is not all that are active.
+        `rules` are those that may ask, where it is not all that are active. `multiplied`: offers may be among them.
         """
         if rules is None:
             rules = (rule for rule in program.rules if rule.status == "active")
+        offered = program.multipliers if multiplied else ()
         asked = [rule.condition for rule in rules if rule.condition is not None]
-        asked += [one.condition for one in program.multipliers if one.condition is not None]
+        asked += [one.condition for one in offered if one.condition is not None]
         moments = {(contact_id, at) for contact_id, at in moments if contact_id in books}
         held = await multipliers.held(
-            session, multipliers=program.multipliers, contact_ids={contact_id for contact_id, _ in moments}
+            session, multipliers=offered, contact_ids={contact_id for contact_id, _ in moments}
         )
         if not asked:
             return cls(program, {}, held)
@@ -134,8 +136,7 @@ class Circumstances:
         """
         if not self._program.multipliers:
             return self._program.rules
-        known = self._facts.get((book.contact_id, at), Facts())
-        facts = Facts({**known.values, **of_book(book)}, known.counts)
+        facts = self._facts_of(book, at)
         return (
             *self._program.rules,
             *(one.rule for one in self._program.multipliers if one.is_for(book, at=at, held=self._held, facts=facts)),
@@ -149,13 +150,16 @@ class Circumstances:
 
         def holds(rule: Rule) -> bool:
             assert rule.condition is not None, "only a rule with a condition is asked about"
-            known = self._facts.get((book.contact_id, at))
-            if known is None:
-                return False
-            facts = Facts({**known.values, **of_book(book)}, known.counts)
-            return conditions.holds(rule.condition, facts, now=at.astimezone(self._program.terms.zone))
+            facts = self._facts_of(book, at)
+            return facts is not None and conditions.holds(
+                rule.condition, facts, now=at.astimezone(self._program.terms.zone)
+            )
 
         return holds
+
+    def _facts_of(self, book: Book, at: datetime) -> Facts | None:
+        known = self._facts.get((book.contact_id, at))
+        return None if known is None else Facts({**known.values, **of_book(book)}, known.counts)
 
     def happened(self, interaction: Interaction) -> None:
         """Count an interaction that is planned, for what is planned after it, as if it were on the timeline."""

@@ -151,7 +151,7 @@ async def claim(
     row = await session.fetchrow(_STANDING, contact_id, offer_id)
     assert row is not None, "offers are ended, never deleted"
     offer = offers.offer_of(row)
-    book = locked.books.get(contact_id) or Book(contact_id, program_id, now, ladder=locked.program.ladder)
+    book = locked.books.get(contact_id) or journal.new_book(locked.program, contact_id, now)
     if contact_id not in locked.books and contact_id not in locked.strangers:
         raise ContactNotFound("No contact has this id.")
     facts = await circumstances.facts_of_member(

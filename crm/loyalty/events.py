@@ -274,6 +274,7 @@ async def circumstances(
         books=locked.books,
         moments=[(happened.contact_id, at) for happened, at in moments],
         rules=[rule for rule in locked.program.rules if rule.status == "active" and any(map(rule.is_about, names))],
+        multiplied=False,
     )
 
 

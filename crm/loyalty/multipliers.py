@@ -50,7 +50,7 @@ class Multiplier:
         """What has to be known of a member besides, if anything."""
         return self.offer.audience.condition if self.offer.auto else None
 
-    def is_for(self, book: Book, *, at: datetime, held: Collection[Holding], facts: Facts) -> bool:
+    def is_for(self, book: Book, *, at: datetime, held: Collection[Holding], facts: Facts | None) -> bool:
         """Whether the offer is among the rules for what the member of a locked book did at `at`.
 
         It is no more once its last day is over: whoever claimed it would otherwise be told of it for ever.
