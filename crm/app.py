@@ -13,12 +13,14 @@ from crm.api import (
     contacts,
     docs,
     errors,
+    events,
     health,
     holds,
     identities,
     interactions,
     keys,
     loyalty,
+    memberships,
     programs,
     purchases,
     refunds,
@@ -39,6 +41,8 @@ V1 = [
     *purchases.handlers,
     *refunds.handlers,
     *holds.handlers,
+    *events.handlers,
+    *memberships.handlers,
 ]
 
 

@@ -23,7 +23,7 @@ from crm.db import idempotency
 from crm.db.session import Session
 from crm.errors import CrmError
 from crm.interactions.people import Sender
-from crm.loyalty import basket, purchases
+from crm.loyalty import basket, purchases, simulations
 from crm.loyalty.basket import CurrencyMismatch, UnknownDiscountLine
 from crm.loyalty.books import PointsOutOfRange
 from crm.loyalty.journal import OrderRefReused
@@ -32,15 +32,8 @@ from crm.loyalty.programs import ProgramNotFound, ProgramRequired
 from crm.loyalty.purchases import Bought, PurchaseNotFound, PurchaseView, Recorded
 
 _LINES_OR_TOTAL = {"lines": "array", "total": "string"}
-_REFUSALS = (
-    *PROGRAM,
-    *MEMBERSHIP,
-    OrderRefReused,
-    CurrencyMismatch,
-    UnknownDiscountLine,
-    OccursTooLate,
-    PointsOutOfRange,
-)
+_UNEARNED = (*PROGRAM, *MEMBERSHIP, CurrencyMismatch, UnknownDiscountLine, PointsOutOfRange)
+_REFUSALS = (*_UNEARNED, OrderRefReused, OccursTooLate)
 
 
 class LineBody(Body):
@@ -93,7 +86,11 @@ class PurchaseFields(PlaceBody):
 
     def bought(self, who: UUID | Sender, data: Mapping[str, Any] | None = None) -> Bought:
         """The purchase, as theirs."""
-        purchase = basket.Purchase(
+        return Bought(who, self.purchase(), data=data or {}, place=self.place())
+
+    def purchase(self) -> basket.Purchase:
+        """The purchase, without whose it is."""
+        return basket.Purchase(
             order_ref=self.order_ref,
             occurred_at=self.occurred_at,
             currency=self.currency,
@@ -111,7 +108,6 @@ class PurchaseFields(PlaceBody):
             payments=tuple(basket.Payment(payment.tender, payment.amount) for payment in self.payments),
             code=self.code,
         )  # fmt: skip
-        return Bought(who, purchase, data=data or {}, place=self.place())
 
 
 class IdentityRef(Body):
@@ -151,6 +147,17 @@ class PurchaseOf(PurchaseFields):
         if (self.contact_id is None) == (self.identity is None):
             raise PydanticCustomError("contact_or_identity", "send either contact_id or identity")
         return self
+
+
+class PurchaseToSimulate(NewPurchase):
+    """A purchase that has not happened: somebody's, or of somebody new where no contact is named.
+
+    `at` is when it shall, in place of `occurred_at`.
+    """
+
+    contact_id: UUID | None = None
+    at: Instant | None = None
+    include_drafts: bool = False
 
 
 class PurchaseBatch(Body):
@@ -215,6 +222,19 @@ async def record_purchases_batch(
     return answer
 
 
+@post("/purchases/simulations", scopes={"loyalty:read"}, status_code=200, problems=_UNEARNED)
+async def simulate_purchase(session: Session, data: PurchaseToSimulate, now: datetime) -> Recorded:
+    """Try what a purchase would earn, now or later, by rules that may still be drafts.
+
+    It is judged as the real thing, the answer is the same, and nothing is written. An order that is recorded is judged
+    as if it were not.
+    """
+    return await simulations.simulate(
+        session, program_id=data.program_id, contact_id=data.contact_id, purchase=data.purchase(), at=data.at,
+        include_drafts=data.include_drafts, now=now,
+    )  # fmt: skip
+
+
 @post(
     "/contacts/{contact_id:uuid}/purchases",
     scopes={"loyalty:award"},
@@ -265,4 +285,7 @@ def _bought(item: PurchaseOf | CrmError, region: str) -> Bought | CrmError:
         return refusal
 
 
-handlers = [record_purchase_by_identity, record_purchases_batch, record_purchase, list_purchases, get_purchase]
+handlers = [
+    record_purchase_by_identity, record_purchases_batch, simulate_purchase, record_purchase, list_purchases,
+    get_purchase,
+]  # fmt: skip

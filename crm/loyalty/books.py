@@ -145,13 +145,22 @@ class Book:
         total = Counted(self.qualifying_points, self.qualifying_spend, self.qualifying_visits)
         return self.ladder.standing(total=total, days=self.days, at=at or self.now, pin=self.pin)
 
+    def pin_to(self, pin: Pin | None) -> None:
+        """Give a tier by hand, as a floor, in place of the one that was given before; None gives none."""
+        if self.standing().pinned:
+            self.tier_until = self.now
+        self.pin, self.touched = pin, True
+        self.stand()
+
     def stand(self) -> Standing:
         """Note a tier that the post, or time, has won or lost."""
         found = self.standing()
         current_id = found.current.id if found.current else None
-        self.tier_until = found.until
+        ended_at, self.tier_until = self.tier_until, found.until
         if current_id != self.tier_id:
             since = self._changed_at(found)
+            if ended_at is not None and ended_at <= self.now and (found.since is None or found.since <= ended_at):
+                since = ended_at
             self.tier_changes.append(TierChange(self.ladder.tier(self.tier_id), found.current, since))
             self.tier_id, self.tier_since = current_id, since if found.current else None
         if found.until is not None and (self.next_due_at is None or found.until < self.next_due_at):
@@ -230,11 +239,11 @@ class Book:
         return points
 
     def slide(self, at: datetime, expiry: Expiry) -> None:
-        """Move the end of every known open lot: the member was active at `at`."""
+        """Move the end of every known open lot: the member was active at `at`. What waits for an event has none yet."""
         ends_at = expiry.ends_at(at, self.ladder.zone)
         for lot in list(self.lots.values()):
             later = ends_at is not None and (lot.expires_at is None or lot.expires_at < ends_at)
-            if lot.kind == "regular" and lot.remaining + lot.held > 0 and not lot.fixed and later:
+            if lot.kind == "regular" and lot.remaining + lot.held > 0 and not lot.fixed and not lot.waits and later:
                 self.move_end(lot, ends_at, reason="activity", at=at, by="system")
 
     def move_end(self, lot: Lot, ends_at: datetime | None, *, reason: str, at: datetime, by: str) -> None:

@@ -27,13 +27,14 @@ from crm.loyalty.tables import (
 
 LOTS_READ: Final = 32
 """How many open lots a spend reads at first; few spends need more."""
+ALL_LOTS: Final = 2**31 - 1
 
 _LOCK: Final = "SELECT * FROM lock_accounts($1, $2, $3, $4, $5, $6, $7, $8)"
 _READ: Final = """
     SELECT p.id AS program_id, p.version AS program_version, c.id IS NOT NULL AS contact_exists, s.*
     FROM programs p
     LEFT JOIN contacts c ON c.id = $2
-    LEFT JOIN LATERAL account_states(p.id, ARRAY[$2], $3, 0, NULL) s ON true
+    LEFT JOIN LATERAL account_states(p.id, ARRAY[$2], $3, $4, $5) s ON true
     WHERE p.id = $1 OR ($1 IS NULL AND p.is_default)
 """
 _REQUIRE: Final = """
@@ -49,7 +50,7 @@ _OPEN_LOTS: Final = f"""
 """
 _ORDER_LOTS: Final = f"""
     SELECT contact_id, {_LOT_FIELDS} FROM points_lots
-    WHERE contact_id = $1 AND program_id = $2 AND order_ref = $3
+    WHERE program_id = $1 AND (contact_id, order_ref) IN (SELECT * FROM unnest($2::uuid[], $3::text[]))
 """
 
 _TIMELINE_KINDS: Final[Mapping[str, str]] = {
@@ -112,10 +113,11 @@ class Locked:
 
 @dataclass(slots=True)
 class Found:
-    """One account, read without a lock."""
+    """One account, read without a lock; the book is a new one where there is no account yet."""
 
     program: Program
     book: Book
+    enrolled: bool
 
 
 async def lock(
@@ -149,9 +151,7 @@ async def lock(
     program = await programs.load(session, program_id=header["program_id"], version=header["program_version"])
     books = {row["contact_id"]: rows.book_of(row, program, now) for row in found[1:]}
     for book in books.values():
-        if book.is_due:
-            book.settle(before=before)
-            book.stand()
+        _let_pass(book, before)
     strangers: frozenset[UUID] = frozenset()
     if program.explicit_enrolment and len(books) < len(wanted):
         missing = await session.fetch("SELECT id FROM contacts WHERE id = ANY ($1)", list(set(wanted) - books.keys()))
@@ -166,22 +166,36 @@ async def lock(
     )
 
 
-async def read(session: Session, *, program_id: UUID | None, contact_id: UUID, now: datetime) -> Found:
+async def read(
+    session: Session,
+    *,
+    program_id: UUID | None,
+    contact_id: UUID,
+    now: datetime,
+    lots_max: int = 0,
+    periods: Sequence[str] | None = None,
+) -> Found:
     """One account as it is at `now`, with what time has done, without a lock and in one query.
 
+    What was had from rules is known of these `periods` only.
     Raises ContactNotFound, ProgramNotFound, ProgramRequired.
     """
-    row = await session.fetchrow(_READ, program_id, contact_id, now)
+    row = await session.fetchrow(_READ, program_id, contact_id, now, lots_max, periods)
     if row is None:
         raise _no_program(program_id)
     if not row["contact_exists"]:
         raise ContactNotFound("No contact has this id.")
     program = await programs.load(session, program_id=row["program_id"], version=row["program_version"])
     if row["contact_id"] is None:
-        return Found(program, Book(contact_id, program.id, now, ladder=program.ladder))
+        return Found(program, new_book(program, contact_id, now), enrolled=False)
     book = rows.book_of(row, program, now)
-    book.settle()
-    return Found(program, book)
+    _let_pass(book)
+    return Found(program, book, enrolled=True)
+
+
+def new_book(program: Program, contact_id: UUID, now: datetime) -> Book:
+    """The book of somebody who has had nothing yet."""
+    return Book(contact_id, program.id, now, ladder=program.ladder, milestones=program.milestones)
 
 
 async def require(session: Session, *, program_id: UUID | None, contact_id: UUID) -> None:
@@ -223,9 +237,19 @@ async def find_subject(session: Session, *, contact_id: UUID, transaction_id: UU
 
 async def know_lots_of_order(session: Session, *, book: Book, order_ref: str) -> None:
     """Read what an order earned, whatever became of it."""
-    for _, *values in await session.fetch(_ORDER_LOTS, book.contact_id, book.program_id, order_ref):
+    await know_lots_of_orders(session, orders=[(book, order_ref)])
+
+
+async def know_lots_of_orders(session: Session, *, orders: Sequence[tuple[Book, str]]) -> None:
+    """Read what these orders of accounts of one program earned, whatever became of it."""
+    if not orders:
+        return
+    by_contact = {book.contact_id: book for book, _ in orders}
+    refs = [order_ref for _, order_ref in orders]
+    owners = [book.contact_id for book, _ in orders]
+    for contact_id, *values in await session.fetch(_ORDER_LOTS, orders[0][0].program_id, owners, refs):
         lot = Lot(*values)
-        book.lots.setdefault(lot.id, lot)
+        by_contact[contact_id].lots.setdefault(lot.id, lot)
 
 
 async def write_down(
@@ -265,6 +289,12 @@ def _no_program(program_id: UUID | None) -> ProgramRequired | ProgramNotFound:
     if program_id is None:
         return ProgramRequired("Make a program with POST /v1/programs, or name one.")
     return ProgramNotFound("No program has this id.")
+
+
+def _let_pass(book: Book, before: Phase | None = None) -> None:
+    if book.is_due:
+        book.settle(before=before)
+        book.stand()
 
 
 def _tier_entry(book: Book, change: TierChange) -> tuple[Any, ...]:

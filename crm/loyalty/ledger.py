@@ -56,6 +56,7 @@ async def award(
     Raises ContactNotFound, ProgramRequired, OccursTooLate, ExpiresTooEarly, PointsOutOfRange.
     """
     locked = await journal.lock(session, program_id=program_id, contact_ids=[award.contact_id], now=now, once=once)
+    await _know_what_slides(session, locked)
     answer = _plan_award(locked, award, by)
     await journal.write_down(
         session, locked, facts=idempotency.answer(once, contact_id=award.contact_id, result=answer, now=now)
@@ -79,6 +80,7 @@ async def award_all(
     locked = await journal.lock(
         session, program_id=program_id, contact_ids=[award.contact_id for award in awards], now=now, once=once
     )
+    await _know_what_slides(session, locked)
     results: list[Posted | CrmError] = []
     for award in awards:
         try:
@@ -147,6 +149,11 @@ def check_occurred(occurred_at: datetime, now: datetime) -> None:
         )
 
 
+async def _know_what_slides(session: Session, locked: Locked) -> None:
+    if "award" in locked.program.expiry.activities:
+        await journal.know_all_lots(session, books=list(locked.books.values()))
+
+
 def _plan_award(locked: Locked, award: Award, by: str) -> Posted:
     occurred_at = award.occurred_at or locked.now
     check_occurred(occurred_at, locked.now)
@@ -157,6 +164,8 @@ def _plan_award(locked: Locked, award: Award, by: str) -> Posted:
         )
     book, program = locked.member(award.contact_id), locked.program
     book.ensure_room(award.points)
+    if "award" in program.expiry.activities:
+        book.slide(occurred_at, program.expiry)
     transaction = book.open(
         "earn", cause="award", points=award.points, occurred_at=occurred_at, by=by, reason=award.reason,
         note=award.note, place=award.place,

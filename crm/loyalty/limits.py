@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -51,6 +51,11 @@ def period_key(per: Period, local_on: date) -> str:
             return f"{local_on.year:04}"
         case "lifetime":
             return "lifetime"
+
+
+def period_keys(local_on: date) -> list[str]:
+    """The periods of every length in which a local day of the program lies."""
+    return [period_key(per, local_on) for per in get_args(Period)]
 
 
 def room(limits: Iterable[Limit], subject: UUID, local_on: date, usages: Mapping[tuple[UUID, str], Used]) -> int | None:

@@ -27,6 +27,11 @@ class Lot:
     kind: str = "regular"
 
     @property
+    def waits(self) -> bool:
+        """Whether it begins with an event that nobody has told of."""
+        return not self.active and self.activates_at is None
+
+    @property
     def due_at(self) -> datetime | None:
         """When time alone changes this lot next."""
         if self.remaining <= 0:

@@ -190,7 +190,7 @@ async def _record(
         await journal.know_all_lots(session, books=list(locked.books.values()))
     stored = await _stored(session, locked, known)
     results: list[tuple[Recorded, bool] | CrmError] = []
-    plan = _Plan(locked, by)
+    plan = Plan(locked, by)
     for buyer, item in zip(buyers, bought, strict=True):
         try:
             if isinstance(buyer, CrmError):
@@ -238,21 +238,26 @@ async def _stored(
     return {(row["contact_id"], row["order_ref"]): dict(row) for row in rows}
 
 
-class _Plan:
-    """The rows of the purchases planned so far; two of the same order within one batch meet here."""
+class Plan:
+    """The rows of the purchases planned so far; two of the same order within one batch meet here.
 
-    def __init__(self, locked: Locked, by: str) -> None:
+    Whether they are ever written makes no difference to what is planned.
+    """
+
+    def __init__(self, locked: Locked, by: str, *, include_drafts: bool = False) -> None:
         self.locked = locked
         self.by = by
+        self.include_drafts = include_drafts
         self.rows: list[tuple[Any, ...]] = []
         self.entries: list[tuple[Any, ...]] = []
         self.claims: dict[str, UUID] = {}
         self._planned: dict[str, tuple[bytes, Recorded]] = {}
 
-    def add(self, contact_id: UUID, item: Bought, stored: Mapping[str, Any] | None) -> tuple[Recorded, bool]:
+    def add(self, contact_id: UUID, item: Bought, stored: Mapping[str, Any] | None = None) -> tuple[Recorded, bool]:
+        """The answer to a purchase, and whether it is new; `stored` is what is kept of its order."""
         purchase, program = item.purchase, self.locked.program
         check_occurred(purchase.occurred_at, self.locked.now)
-        book = self.locked.member(contact_id)
+        book = self.locked.book(contact_id)
         owner = self.locked.orders.get(purchase.order_ref) or self.claims.get(purchase.order_ref)
         if owner is not None and owner != contact_id:
             raise OrderRefReused("This order belongs to another contact.")
@@ -265,9 +270,11 @@ class _Plan:
                 raise OrderRefReused("This order stands in the batch twice, with different content.")
             return planned[1], False
 
+        self.locked.member(contact_id)
         earned = earning.evaluate(
-            purchase, rules=program.rules, terms=program.terms, member=earnings.member(book, purchase.occurred_at)
-        )
+            purchase, rules=program.rules, terms=program.terms, member=earnings.member(book, purchase.occurred_at),
+            include_drafts=self.include_drafts,
+        )  # fmt: skip
         book.ensure_room(earned.points)
         rules = [earnings.rule_row(outcome) for outcome in earned.rules]
         if "purchase" in program.expiry.activities:

@@ -1,0 +1,372 @@
+"""Events: what members did besides buying, what it earned and why, and the orders whose points it lets begin."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from asyncpg import Record
+from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from crm.db import idempotency
+from crm.db.ids import uuid7
+from crm.db.session import Session
+from crm.db.tables import Instant, metadata
+from crm.db.writes import Insert
+from crm.errors import Conflict, CrmError, NotFound
+from crm.interactions import timeline
+from crm.loyalty import balances, earning, earnings, journal
+from crm.loyalty.balances import Balance, TierProgress
+from crm.loyalty.books import Book
+from crm.loyalty.earnings import RuleRow
+from crm.loyalty.journal import Locked, OrderRefReused
+from crm.loyalty.ledger import check_occurred
+from crm.loyalty.lots import Phase
+from crm.loyalty.programs import Program
+from crm.loyalty.purchases import PurchaseNotFound
+
+loyalty_events = Table(
+    "loyalty_events",
+    metadata,
+    Column("contact_id", Uuid, primary_key=True),
+    Column("program_id", Uuid, primary_key=True),
+    Column("event", Text, primary_key=True),
+    Column("ref", Text, primary_key=True),
+    Column("id", Uuid, nullable=False),
+    Column("request_hash", LargeBinary, nullable=False),
+    Column("order_ref", Text),
+    Column("transaction_id", Uuid),
+    Column("points", BigInteger, nullable=False),
+    Column("rules", JSONB, nullable=False),
+    Column("occurred_at", Instant, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+    Column("by", Text, nullable=False),
+)
+
+_COLUMNS: Final = tuple(column.name for column in loyalty_events.columns)
+_VIEW: Final = "id, program_id, event, ref, order_ref, transaction_id, points, rules, occurred_at, recorded_at, by"
+# What is recorded already, and whether the orders that the events are about are.
+_KNOWN: Final = """
+    SELECT k.contact_id, k.event, k.ref, k.order_ref, e.id, e.request_hash, e.transaction_id, e.points, e.rules,
+        p.order_ref IS NOT NULL AS bought
+    FROM (SELECT DISTINCT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[])) k
+        (contact_id, event, ref, order_ref)
+    LEFT JOIN loyalty_events e
+        ON e.contact_id = k.contact_id AND e.program_id = $1 AND e.event = k.event AND e.ref = k.ref
+    LEFT JOIN purchases p ON p.contact_id = k.contact_id AND p.program_id = $1 AND p.order_ref = k.order_ref
+    WHERE e.id IS NOT NULL OR p.order_ref IS NOT NULL
+"""
+
+
+class EventNotFound(NotFound):
+    code = "event_not_found"
+    title = "There is no such event"
+
+
+class EventRefReused(Conflict):
+    code = "event_ref_reused"
+    title = "This reference belongs to another event of this kind"
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Something that a member did; `ref` tells it from others of its kind. Without a time it happens now.
+
+    `order_ref` is the order that it is about.
+    """
+
+    contact_id: UUID
+    event: str
+    ref: str
+    occurred_at: datetime | None = None
+    order_ref: str | None = None
+
+    @property
+    def key(self) -> tuple[UUID, str, str]:
+        """What makes it known again, within a program."""
+        return self.contact_id, self.event, self.ref
+
+    @property
+    def content_hash(self) -> bytes:
+        """The rest of what was said of it, for comparison."""
+        return hashlib.sha256(msgspec.json.encode((self.occurred_at, self.order_ref))).digest()
+
+
+@dataclass(slots=True)
+class EventRecorded:
+    """The answer to an event: what it earned, why, and the balance after it."""
+
+    event: str
+    ref: str
+    points: int
+    transaction_id: UUID | None
+    rules: list[RuleRow]
+    balance: Balance
+    tier: TierProgress
+
+
+@dataclass(slots=True)
+class EventView:
+    """An event as it is kept."""
+
+    id: UUID
+    program_id: UUID
+    event: str
+    ref: str
+    order_ref: str | None
+    transaction_id: UUID | None
+    points: int
+    rules: list[dict[str, Any]]
+    occurred_at: datetime
+    recorded_at: datetime
+    by: str
+
+
+async def record(
+    session: Session,
+    *,
+    program_id: UUID | None,
+    happened: Happened,
+    by: str,
+    once: idempotency.Request | None,
+    now: datetime,
+) -> tuple[EventRecorded, UUID, bool]:
+    """Record an event and what it earns, with the id under which it is kept. False beside one recorded before.
+
+    The event that the program's activation names lets the points of its order begin, unless they are gone.
+    Raises EventRefReused for other content, OrderRefReused for another contact's order, PurchaseNotFound where there
+    is no order to activate, ContactNotFound, MembershipSuspended, ProgramRequired, OccursTooLate.
+    """
+    results = await _record(session, program_id=program_id, happened=[happened], by=by, once=once, now=now)
+    result = results[0]
+    if isinstance(result, CrmError):
+        raise result
+    return result
+
+
+async def record_all(
+    session: Session,
+    *,
+    program_id: UUID | None,
+    happened: Sequence[Happened],
+    by: str,
+    now: datetime,
+    before: Phase | None = None,
+) -> list[tuple[EventRecorded, UUID, bool] | CrmError]:
+    """Record many events, in the order given, with one lock and one write; refusals stand at their event's place.
+
+    Of what time does exactly at `now`, only the phases `before` the one given are done by then.
+    """
+    return await _record(session, program_id=program_id, happened=happened, by=by, once=None, now=now, before=before)
+
+
+async def get(session: Session, *, contact_id: UUID, event_id: UUID) -> EventView:
+    """One event of a contact. Raises EventNotFound."""
+    row = await session.fetchrow(
+        f"SELECT {_VIEW} FROM loyalty_events WHERE contact_id = $1 AND id = $2", contact_id, event_id
+    )
+    if row is None:
+        raise EventNotFound("This contact has no event with this id.")
+    return _view(row)
+
+
+async def page(
+    session: Session, *, program_id: UUID | None, contact_id: UUID, before: UUID | None, limit: int
+) -> list[EventView]:
+    """A contact's events, last recorded first, older than `before`.
+
+    Raises ContactNotFound, ProgramNotFound, ProgramRequired.
+    """
+    rows = await session.fetch(
+        f"""
+        SELECT {_VIEW} FROM loyalty_events
+        WHERE contact_id = $1 AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
+            AND ($3::uuid IS NULL OR id < $3)
+        ORDER BY id DESC LIMIT $4
+        """,
+        contact_id, program_id, before, limit,
+    )  # fmt: skip
+    if not rows:
+        await journal.require(session, program_id=program_id, contact_id=contact_id)
+    return [_view(row) for row in rows]
+
+
+async def _record(
+    session: Session, *, program_id: UUID | None, happened: Sequence[Happened], by: str,
+    once: idempotency.Request | None, now: datetime, before: Phase | None = None,
+) -> list[tuple[EventRecorded, UUID, bool] | CrmError]:  # fmt: skip
+    locked = await journal.lock(
+        session,
+        program_id=program_id,
+        contact_ids=[each.contact_id for each in happened],
+        now=now,
+        order_refs=[each.order_ref for each in happened if each.order_ref is not None],
+        once=once,
+        times=[each.occurred_at or now for each in happened],
+        before=before,
+    )
+    plan = _Plan(locked, by, before, await _known(session, locked, happened))
+    await plan.prepare(session, happened)
+    results: list[tuple[EventRecorded, UUID, bool] | CrmError] = []
+    for each in happened:
+        try:
+            results.append(plan.add(each))
+        except CrmError as refusal:
+            results.append(refusal)
+    answer: Sequence[Insert] = ()
+    if once is not None and not isinstance(results[0], CrmError):
+        recorded, _, created = results[0]
+        answer = idempotency.answer(
+            once, contact_id=happened[0].contact_id, result=recorded, now=now, status=201 if created else 200
+        )
+    await journal.write_down(
+        session, locked, facts=[Insert(loyalty_events, _COLUMNS, plan.rows), *answer], entries=plan.entries
+    )
+    return results
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is stored of the events asked about, and which of their orders are recorded."""
+
+    events: dict[tuple[UUID, str, str], Mapping[str, Any]]
+    orders: set[tuple[UUID, str]]
+
+
+async def _known(session: Session, locked: Locked, happened: Sequence[Happened]) -> _Known:
+    keys = [(*each.key, each.order_ref) for each in happened]
+    rows = await session.fetch(_KNOWN, locked.program.id, *map(list, zip(*keys, strict=True))) if keys else []
+    return _Known(
+        {(row["contact_id"], row["event"], row["ref"]): dict(row) for row in rows if row["id"] is not None},
+        {(row["contact_id"], row["order_ref"]) for row in rows if row["bought"]},
+    )
+
+
+class _Plan:
+    """The rows of the events planned so far; two of the same key within one batch meet here."""
+
+    def __init__(self, locked: Locked, by: str, before: Phase | None, known: _Known) -> None:
+        self.locked = locked
+        self.by = by
+        self.before = before
+        self.known = known
+        self.rows: list[tuple[Any, ...]] = []
+        self.entries: list[tuple[Any, ...]] = []
+        self._planned: dict[tuple[UUID, str, str], tuple[bytes, EventRecorded, UUID]] = {}
+
+    async def prepare(self, session: Session, happened: Sequence[Happened]) -> None:
+        """Read the lots that the events will change."""
+        books, program = self.locked.books, self.locked.program
+        new = [each for each in happened if each.contact_id in books and each.key not in self.known.events]
+        moving = {each.contact_id for each in new if each.event in program.expiry.activities}
+        await journal.know_all_lots(session, books=[books[contact_id] for contact_id in moving])
+        await journal.know_lots_of_orders(
+            session,
+            orders=[
+                (books[each.contact_id], each.order_ref)
+                for each in new
+                if each.order_ref is not None and _activates(program, each)
+            ],
+        )
+
+    def add(self, happened: Happened) -> tuple[EventRecorded, UUID, bool]:
+        program, occurred_at = self.locked.program, happened.occurred_at or self.locked.now
+        check_occurred(occurred_at, self.locked.now)
+        book = self.locked.book(happened.contact_id)
+        content_hash = happened.content_hash
+        if (stored := self.known.events.get(happened.key)) is not None:
+            return _again(stored, content_hash, book), stored["id"], False
+        if (planned := self._planned.get(happened.key)) is not None:
+            if planned[0] != content_hash:
+                raise EventRefReused("This event stands in the batch twice, with different content.")
+            return planned[1], planned[2], False
+        self._admit(happened)
+
+        rules = program.rules if book.status == "active" else ()
+        earned = earning.evaluate_event(
+            happened.event, occurred_at=occurred_at, rules=rules, terms=program.terms,
+            member=earnings.member(book, occurred_at),
+        )  # fmt: skip
+        book.ensure_room(earned.points)
+        if _activates(program, happened):
+            self._activate(book, happened, occurred_at)
+        if happened.event in program.expiry.activities:
+            book.slide(occurred_at, program.expiry)
+        rows = [earnings.rule_row(outcome) for outcome in earned.rules]
+        # The order has earned its own points: those of the event are not taken back with it, and can be spent on it.
+        transaction = earnings.post(
+            book, program, earned, cause="event", occurred_at=occurred_at, by=self.by, rules=rows, reason=happened.event
+        )
+        book.settle(before=self.before)
+        book.stand()
+        recorded = EventRecorded(
+            happened.event, happened.ref, earned.points, transaction.id if transaction else None, rows,
+            balances.balance(book), balances.tier(book),
+        )  # fmt: skip
+        return recorded, self._note(happened, occurred_at, recorded, content_hash), True
+
+    def _admit(self, happened: Happened) -> None:
+        # Whoever neither earns nor spends may still see begin what they have earned before, as with time alone.
+        if happened.order_ref is not None:
+            owner = self.locked.orders.get(happened.order_ref)
+            if owner is not None and owner != happened.contact_id:
+                raise OrderRefReused("This order belongs to another contact.")
+        if not _activates(self.locked.program, happened):
+            self.locked.member(happened.contact_id)
+        elif (happened.contact_id, happened.order_ref) not in self.known.orders:
+            raise PurchaseNotFound("The order of this event is not recorded yet. Record it, and send the event again.")
+
+    def _activate(self, book: Book, happened: Happened, occurred_at: datetime) -> None:
+        """Let begin what the order has earned and what is not gone, no sooner than it was earned."""
+        own = (lot for lot in book.lots.values() if lot.order_ref == happened.order_ref)
+        waiting = [lot for lot in own if lot.waits and lot.remaining > 0]
+        if not waiting:
+            return
+        at = max(occurred_at, *(lot.earned_at for lot in waiting))
+        transaction = book.open(
+            "activate", cause="event", points=0, occurred_at=at, by=self.by, reason=happened.event,
+            order_ref=happened.order_ref,
+        )  # fmt: skip
+        transaction.points = book.activate(waiting, at, self.locked.program.expiry)
+
+    def _note(self, happened: Happened, occurred_at: datetime, recorded: EventRecorded, content_hash: bytes) -> UUID:
+        event_id, program, now = uuid7(), self.locked.program, self.locked.now
+        self.rows.append((
+            happened.contact_id, program.id, happened.event, happened.ref, event_id, content_hash, happened.order_ref,
+            recorded.transaction_id, recorded.points, recorded.rules, occurred_at, now, self.by,
+        ))  # fmt: skip
+        about = {} if happened.order_ref is None else {"order_ref": happened.order_ref}
+        self.entries.append(
+            timeline.entry(
+                happened.contact_id, id=event_id, channel="loyalty", kind="event", occurred_at=occurred_at,
+                recorded_at=now, by=self.by,
+                data={
+                    "program_id": program.id, "event": happened.event, "ref": happened.ref, "points": recorded.points,
+                    "transaction_id": recorded.transaction_id, **about,
+                },
+            )
+        )  # fmt: skip
+        self._planned[happened.key] = (content_hash, recorded, event_id)
+        return event_id
+
+
+def _activates(program: Program, happened: Happened) -> bool:
+    """Whether the points of an order have waited for this."""
+    return happened.order_ref is not None and happened.event == program.activation.event
+
+
+def _again(stored: Mapping[str, Any], content_hash: bytes, book: Book) -> EventRecorded:
+    if stored["request_hash"] != content_hash:
+        raise EventRefReused("This event was recorded with another time or order. Give another event its own ref.")
+    return EventRecorded(
+        stored["event"], stored["ref"], stored["points"], stored["transaction_id"],
+        [RuleRow(**rule) for rule in stored["rules"]], balances.balance(book), balances.tier(book),
+    )  # fmt: skip
+
+
+def _view(row: Record) -> EventView:
+    return EventView(**dict(row))
