@@ -26,7 +26,7 @@ _INSIDE = re.compile(
 )
 _LEDGER = frozenset({
     "award_points", "award_points_batch", "adjust_points", "redeem_points",
-    "record_purchase", "record_purchase_by_identity", "record_purchases_batch",
+    "record_purchase", "record_purchase_by_identity", "record_purchases_batch", "simulate_purchase", "record_event",
 })  # fmt: skip
 _KNOWN = {"program_id": None, "currency": "IDR"}
 _POINT_ZERO = re.compile(rb"\d(\.0|e\+?\d)", re.IGNORECASE)
@@ -43,6 +43,7 @@ _RULES = frozenset(
         "invalid_tag",
         "not_an_etag",
         "occurred_in_the_future",
+        "pin_ends_too_early",
         "points_out_of_range",
         "program_required",
         "reserved_kind",

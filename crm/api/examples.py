@@ -10,6 +10,8 @@ _TIER: Final = "0198f3a2-13a0-7c18-a5d2-9e7f3b1c5d46"
 _AWARD: Final = "0198f3b1-42c8-7f05-8e6d-1a3c5b7d9f02"
 _EARNING: Final = "0198f3b2-05a6-7d91-b4c7-3e5f7a9b1c80"
 _REDEMPTION: Final = "0198f3b4-61f2-7a4e-8d29-7b9d1f3a5c62"
+_EVENT: Final = "0198f3b8-3c5e-7a27-9d40-8c6e2b4f0a13"
+_REVIEWED: Final = "0198f3b8-3c5d-7b11-a2f6-4e9d1c7a5b38"
 _REVERSAL: Final = "0198f3b6-1f0c-7e8b-a13f-5d7c9e1b3a44"
 _HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
 _CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
@@ -49,6 +51,13 @@ _ORDER: Final[Mapping[str, Any]] = {
 _RULES: Final = [{
     "rule_id": _RULE, "version": 1, "name": "A point for each 1,000", "outcome": "applied", "reason": "applied",
     "basis": "45000.00", "points_requested": 45, "points": 45,
+}]  # fmt: skip
+_REVIEW: Final[Mapping[str, Any]] = {
+    "event": "review", "ref": "review-17", "order_ref": "INV-1001", "occurred_at": _THEN,
+}  # fmt: skip
+_REVIEW_RULES: Final = [{
+    "rule_id": "0198f3a2-17c3-7b05-a9e1-6d8f4c2b0a57", "version": 1, "name": "20 points for a review",
+    "outcome": "applied", "reason": "applied", "basis": "0", "points_requested": 20, "points": 20,
 }]  # fmt: skip
 _CARD: Final = {"kind": "card", "value": "6012 3456"}
 _NEW_RULE: Final = {"name": "A point for each 1,000", "kind": "per_amount", "points": 1, "per": "1000"}
@@ -130,6 +139,24 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "Recorded": {
         "order_ref": "INV-1001", "points": 45, "transaction_id": _EARNING, "rules": _RULES,
         "balance": _balance(85, earned=95), "tier": _tier(905),
+    },
+    "PurchaseToSimulate": {
+        **_ORDER, "contact_id": _CONTACT, "at": "2026-12-24T10:00:00Z", "include_drafts": True,
+    },
+    "NewEvent": _REVIEW,
+    "EventRecorded": {
+        "event": "review", "ref": "review-17", "points": 20, "transaction_id": _REVIEWED, "rules": _REVIEW_RULES,
+        "balance": _balance(105, earned=115), "tier": _tier(885),
+    },
+    "EventView": {
+        "id": _EVENT, "program_id": _PROGRAM, **_REVIEW, "transaction_id": _REVIEWED, "points": 20,
+        "rules": _REVIEW_RULES, "recorded_at": _NOW, "by": "key:Web shop",
+    },
+    "MembershipBody": {"status": "active", "terms_version": "2026-10"},
+    "Membership": {"program_id": _PROGRAM, "status": "active", "terms_version": "2026-10", "enrolled_at": _NOW},
+    "NewTierPin": {"tier_id": _TIER, "until": "2027-11-01T00:00:00Z", "reason": "A guest of the house"},
+    "TierPin": {
+        "program_id": _PROGRAM, "tier_id": _TIER, "name": "Gold", "since": _NOW, "until": "2027-11-01T00:00:00Z",
     },
     "NewRedemption": {"points": 40, "order_ref": "INV-1002"},
     "Redemption": {

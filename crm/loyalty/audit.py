@@ -437,6 +437,25 @@ _TRANSFERS: Final = _differences(
     place="'transaction ' || id",
 )
 
+_EVENTS: Final = _differences(
+    """
+    SELECT FINDINGS
+    FROM loyalty_events e
+    FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'earn' AND cause = 'event') t
+        ON t.contact_id = e.contact_id AND t.id = e.transaction_id
+    LEFT JOIN interactions i ON i.contact_id = e.contact_id AND i.id = e.id AND i.kind = 'event'
+    """,
+    _Value("event", "'an event'", "CASE WHEN e.id IS NULL THEN 'none' END", "'transaction ' || t.id"),
+    _Value("event.transaction_id", "e.transaction_id::text", "CASE WHEN t.id IS NULL THEN 'none' END"),
+    _Value("event.program_id", "t.program_id", "e.program_id"),
+    _Value("event.points", "coalesce(t.points, 0)", "e.points"),
+    _Value("event.event", "t.reason", "e.event"),
+    _Value("event.timeline", "'told'", "CASE WHEN e.id IS NOT NULL AND i.id IS NULL THEN 'none' END"),
+    contact="coalesce(e.contact_id, t.contact_id)",
+    program="coalesce(e.program_id, t.program_id)",
+    place="'event ' || e.id",
+)
+
 _TOTALS: Final = """
     WITH flows AS (
         SELECT program_id, from_bucket, to_bucket, sum(points) AS points, count(*) AS movements
@@ -473,6 +492,7 @@ CHECKS: Final = {
     "holds": _HOLDS,
     "refunds": _REFUNDS,
     "transfers": _TRANSFERS,
+    "events": _EVENTS,
 }
 """By title. Each selects findings, with nothing said where one of `expected` and `found` is NULL."""
 SUMS: Final = "sums of each program"

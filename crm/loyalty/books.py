@@ -232,10 +232,10 @@ class Book:
             if lot.active or lot.remaining <= 0:
                 continue
             points += lot.remaining
-            self._activate(lot, at)
             lot.activates_at = at
             if not lot.fixed:
                 self.move_end(lot, expiry.ends_at(at, self.ladder.zone), reason="activated", at=at, by="system")
+            self._activate(lot, at, alive=lot.expires_at is None or lot.expires_at > self.now)
         return points
 
     def slide(self, at: datetime, expiry: Expiry) -> None:
@@ -390,13 +390,14 @@ class Book:
             self.open("activate", cause="time", points=lot.remaining, occurred_at=at, by="system")
             self._activate(lot, at)
 
-    def _activate(self, lot: Lot, at: datetime) -> None:
+    def _activate(self, lot: Lot, at: datetime, *, alive: bool = True) -> None:
         points = lot.remaining
         self._move(lot, "pending", "available", points)
         lot.active = True
         if lot.qualifying:
             self.qualify(at, points=points)
-        self._became_available(lot, points)
+        if alive:
+            self._became_available(lot, points)
         self._note_due(lot)
 
     def insufficient(self, required: int, *, available: int) -> InsufficientPoints:

@@ -23,7 +23,9 @@ _SPELLED = {
     "varchar": "text",
     "double precision": "float",
 }
-APPEND_ONLY = ("interactions", "points_transactions", "points_movements", "points_lot_changes", "refunds")
+APPEND_ONLY = (
+    "interactions", "points_transactions", "points_movements", "points_lot_changes", "refunds", "loyalty_events",
+)  # fmt: skip
 
 
 def _tables() -> list[str]:

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from crm.db.ids import uuid7
 from crm.db.session import Session
-from crm.loyalty import basket, ledger, programs, purchases, redemptions, rules, tiers
+from crm.loyalty import basket, events, ledger, programs, purchases, redemptions, rules, tiers
+from crm.loyalty.events import Happened
 from crm.loyalty.ledger import Award
 from crm.loyalty.purchases import Bought
 
@@ -17,6 +18,7 @@ PER_1000 = {
     "name": "Base", "kind": "per_amount", "status": "active", "points": 1, "per": "1000", "factor": "1",
     "over_max": "trim", "stackable": True, "priority": 0, "applies_to": "amount",
 }  # fmt: skip
+PER_REVIEW = {"name": "Review", "kind": "per_event", "event": "review", "points": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ async def tell(session: Session) -> Story:
         session, name="Kopi", currency="IDR", time_zone="Asia/Jakarta", default=None, settings={}, now=NOON
     )
     await rules.create(session, program_id=program.id, definition=PER_1000, now=NOON)
+    await rules.create(session, program_id=program.id, definition=PER_REVIEW, now=NOON)
     await tiers.create(session, program_id=program.id, name="Gold", threshold=100, benefits={}, now=NOON)
     story = Story(program.id, uuid7(), uuid7(), uuid7(), NOON + 40 * DAY)
     for contact_id, name in ((story.sari, "Sari"), (story.budi, "Budi"), (story.ayu, "Ayu")):
@@ -60,6 +63,8 @@ async def tell(session: Session) -> Story:
     await award(session, story, 1, now=story.ends_at)  # after the expiry
     await reverse(session, story, late, now=story.ends_at)  # of points that have expired
     await buy(session, story, "INV-3", "1", now=story.ends_at, contact_id=story.ayu)
+    await happen(session, story, "review", "review-1", now=story.ends_at)
+    await happen(session, story, "visit", "visit-1", now=story.ends_at)  # which earns nothing
     return story
 
 
@@ -88,6 +93,13 @@ async def buy(
         session, program_id=story.program_id, bought=Bought(contact_id or story.sari, bought), by="till", once=None,
         now=now,
     )  # fmt: skip
+
+
+async def happen(session: Session, story: Story, event: str, ref: str, *, now: datetime) -> None:
+    """Record an event of Sari's."""
+    await events.record(
+        session, program_id=story.program_id, happened=Happened(story.sari, event, ref), by="web", once=None, now=now
+    )
 
 
 async def redeem(session: Session, story: Story, points: int, order_ref: str | None, *, now: datetime) -> UUID:

@@ -48,6 +48,10 @@ def transaction(change: str, what: str) -> Crime:
     return Crime(f"UPDATE points_transactions SET {change} {ACCOUNT} AND id = {LAST_TRANSACTION}", what, "transaction ")
 
 
+def event(change: str, what: str, name: str = "review") -> Crime:
+    return Crime(f"UPDATE loyalty_events SET {change} {ACCOUNT} AND event = '{name}'", what, "event ")
+
+
 CRIMES = {
     "available": account("available = available + 1", "account.available"),
     "pending": account("pending = pending + 1", "account.pending"),
@@ -186,6 +190,13 @@ CRIMES = {
         "redemption ",
     ),
     "redemption gone": Crime(f"DELETE FROM redemptions {ACCOUNT} AND order_ref IS NULL", "redemption", "redemption "),
+    "event points": event("points = points + 1", "event.points"),
+    "event of another award": event("transaction_id = gen_random_uuid()", "event.transaction_id"),
+    "event of another program": event("program_id = gen_random_uuid()", "event.program_id"),
+    "event renamed": event("event = 'birthday'", "event.event"),
+    "event without an award": event("points = 5", "event.points", name="visit"),
+    "event gone": Crime(f"DELETE FROM loyalty_events {ACCOUNT} AND event = 'review'", "event", "transaction "),
+    "event untold": Crime(f"DELETE FROM interactions {ACCOUNT} AND kind = 'event'", "event.timeline", "event "),
 }
 
 
@@ -229,7 +240,7 @@ async def test_expected_and_found_are_told(session, story):
     findings = {finding.what: finding for finding in (await audit.verify(session)).findings}
 
     assert findings["account.available"] == audit.Finding(
-        story.program_id, story.sari, "account.available", None, "66", "166"
+        story.program_id, story.sari, "account.available", None, "69", "169"
     )
     assert set(findings) == {"account.available", "lots.available", "program.issued"}
 
@@ -284,7 +295,7 @@ async def test_an_audit_cannot_write(database):
 
 
 async def commit(session: Session, statement: str, *args: UUID) -> None:
-    for table in ("points_movements", "points_transactions", "interactions"):
+    for table in ("points_movements", "points_transactions", "interactions", "loyalty_events"):
         await session.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
     assert await session.execute(statement, *args), "nothing was changed"
 
