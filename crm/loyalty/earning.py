@@ -122,7 +122,7 @@ class Rule:
             id=id,
             version=version,
             filter=Filter(**lists) if lists else None,
-            window=_window(window) if window else None,
+            window=window_of(window) if window else None,
             limits=tuple(Limit(**limit) for limit in given.pop("limits", ())),
             **given,
         )
@@ -396,7 +396,7 @@ def _tier_rule(name: str, factor: Decimal) -> Rule:
     return Rule(id=TIER, version=0, name=name, kind="multiplier", factor=factor)
 
 
-def _window(given: Mapping[str, Any]) -> Window:
+def window_of(given: Mapping[str, Any]) -> Window:
     """The window of a JSON definition; the hour 24:00 is the end of the day."""
     opens, closes = (
         time.fromisoformat("00:00" if hour == "24:00" else hour) for hour in given.get("hours", ("00:00",) * 2)

@@ -356,7 +356,9 @@ class _Undoing:
             "reverse", cause="refund", points=0, occurred_at=self._at, by=self._by, order_ref=self._order_ref,
             reverses=facts["transaction_id"],
         )  # fmt: skip
-        taken = book.take_back(due, self._order_ref, policy=self._program.return_policy)
+        taken = book.take_back(
+            due, own=lambda lot: lot.order_ref == self._order_ref, policy=self._program.return_policy
+        )
         if not taken:
             book.transactions.remove(transaction)
             return 0, None
