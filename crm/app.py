@@ -20,12 +20,18 @@ from crm.api import (
     interactions,
     keys,
     loyalty,
+    me,
+    members,
     memberships,
     programs,
     purchases,
+    redemptions,
     refunds,
     requests,
+    rewards,
     routes,
+    voucher_pools,
+    vouchers,
 )
 from crm.api.edge import Edge
 from crm.db.session import Database
@@ -39,10 +45,16 @@ V1 = [
     *programs.handlers,
     *loyalty.handlers,
     *purchases.handlers,
+    *rewards.handlers,
+    *redemptions.handlers,
+    *vouchers.handlers,
+    *voucher_pools.handlers,
     *refunds.handlers,
     *holds.handlers,
     *events.handlers,
     *memberships.handlers,
+    *members.handlers,
+    *me.handlers,
 ]
 
 
@@ -53,7 +65,8 @@ def create_app(
 
     `database` opens the pool when the application starts and closes it when it stops. `region` is the country of phone
     numbers that are written without one.
-    Raises RuntimeError for a route without declared scopes.
+    Raises RuntimeError for a route without declared scopes, and for one that is a member's by its path or by its scope
+    only.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -89,6 +102,8 @@ def create_app(
                 continue
             if "scopes" not in handler.opt:
                 raise RuntimeError(f"{route.path} declares no scopes")
+            if (handler.opt["scopes"] == auth.MEMBER) != f"{route.path}/".startswith("/v1/me/"):
+                raise RuntimeError(f"{route.path}: what lies under /v1/me is for members, and nothing else is")
             if handler.resolve_before_request() is not app.before_request:
                 raise RuntimeError(f"{route.path} lets in whoever comes: before_request belongs to the application")
     return app, Edge(app, registry)

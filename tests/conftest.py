@@ -296,6 +296,10 @@ class Client(httpx.AsyncClient):
         """Another client of the same application, whose key has only these scopes, or that has no key at all."""
         return await self.make(self.asgi, self.database, *scopes)
 
+    def holding(self, token: str) -> Self:
+        """Another client of the same application, with this key or token."""
+        return type(self)(self.asgi, self.database, token)
+
 
 async def make_key(database: Database, *scopes: str, expires_at: datetime | None = None) -> auth.IssuedKey:
     """A key with these scopes; `key` is its secret."""

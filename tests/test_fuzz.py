@@ -71,8 +71,8 @@ def server(migrated: Template, tmp_path_factory: pytest.TempPathFactory) -> Iter
             runner.run(clone.__aexit__(None, None, None))
 
 
-def fuzz(server: Server, key: str, *scopes: str, phases: str) -> None:
-    """Let the fuzzer loose with this key."""
+def fuzz(server: Server, key: str, *scopes: str, phases: str, paths: str = ".") -> None:
+    """Let the fuzzer loose with this key or token, on the paths where the pattern is found."""
     asking = [
         sys.executable,
         "-m",
@@ -84,7 +84,7 @@ def fuzz(server: Server, key: str, *scopes: str, phases: str) -> None:
     run = subprocess.run(
         [
             *asking, "run", f"{server.url}/schema/openapi.json", "--header", f"Authorization: Bearer {key}",
-            "--phases", phases, "--max-examples", EXAMPLES, "--warnings", "off",
+            "--phases", phases, "--max-examples", EXAMPLES, "--warnings", "off", "--include-path-regex", paths,
         ],
         cwd=server.log.parent,
         env=server.environment | {
@@ -139,3 +139,9 @@ async def posted(dsn: str) -> set[str]:
 def test_a_narrow_key_can_do_no_more_than_its_scopes_say(server):
     made = server.owner.post("/keys", json={"name": "narrow", "scopes": NARROW}).json()
     fuzz(server, made["key"], *NARROW, phases="examples,fuzzing")
+
+
+def test_a_member_can_break_nothing_of_theirs(server):
+    contact = member(server.owner)
+    token = server.owner.post(f"/contacts/{contact}/member-tokens", json={}).json()["token"]
+    fuzz(server, token, "member", phases="examples,coverage,fuzzing", paths="^/v1/me")

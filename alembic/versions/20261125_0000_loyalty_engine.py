@@ -308,7 +308,7 @@ SUBJECT = (
 
 # See the revision that made it for why it is one volatile function with generic plans.
 LOCK = (
-    f"""
+    """
     CREATE FUNCTION lock_accounts(
         p_program uuid,          -- NULL: the default program
         p_contacts uuid[],

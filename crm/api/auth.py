@@ -1,4 +1,4 @@
-"""Who calls: integration keys, hashed, with scopes. A route without declared scopes does not start."""
+"""Who calls: integration keys, hashed, with scopes, and members. A route without declared scopes does not start."""
 
 import hashlib
 import secrets
@@ -10,6 +10,7 @@ from uuid import UUID
 
 from litestar.connection import ASGIConnection
 
+from crm.api import tokens
 from crm.db.ids import uuid7
 from crm.db.session import Database, Session
 from crm.errors import Forbidden, Invalid, NotFound, Unauthenticated
@@ -22,6 +23,8 @@ SCOPES: Final = frozenset({
 })  # fmt: skip
 PUBLIC: Final[frozenset[str]] = frozenset()
 """The scopes of a route that anybody may call."""
+MEMBER: Final = frozenset({"me"})
+"""The scope of a route under `/v1/me`. It can't be granted, and `*` does not hold it: only a member's token does."""
 
 _PREFIX = "setia_"
 _CACHE_SECONDS = 5.0
@@ -43,21 +46,30 @@ class UnknownScope(Invalid):
 
 class ScopeMissing(Forbidden):
     code = "scope_missing"
-    title = "This key may not do that"
+    title = "The caller may not do that"
+
+
+class MemberTokenNeeded(Forbidden):
+    code = "member_token_needed"
+    title = "This is for members"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is behind a request; `name` is what the ledger and the timeline say about who did it."""
+    """Who is behind a request; `name` is what the ledger and the timeline say about who did it.
+
+    A member has a `contact_id`, which is their `id` too: their Idempotency-Keys outlive the token.
+    """
 
     id: UUID
     name: str
     scopes: frozenset[str]
     expires_at: datetime | None = None
+    contact_id: UUID | None = None
 
     def may(self, scopes: frozenset[str]) -> bool:
         """Whether every one of `scopes` was granted."""
-        return "*" in self.scopes or scopes <= self.scopes
+        return scopes <= self.scopes or ("*" in self.scopes and scopes <= SCOPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +161,14 @@ class Authenticator:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._tokens = tokens.Reader(database)
         self._known: dict[bytes, tuple[float, Principal | None]] = {}
 
     async def principal(self, token: str) -> Principal | None:
-        """Who holds this key; None for an unknown, expired or revoked one."""
+        """Who holds this key or member's token; None for an unknown, expired or revoked one."""
+        if "." in token:  # no key has one
+            contact_id = await self._tokens.holder(token)
+            return None if contact_id is None else Principal(contact_id, "member", MEMBER, contact_id=contact_id)
         digest = _hash(token)
         now = time.monotonic()
         known = self._known.get(digest)
@@ -188,20 +204,33 @@ class Authenticator:
 
 
 async def authorize(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
-    """Make sure that the caller is known and may. Sets `scope["auth"]`. Raises Unauthenticated, ScopeMissing."""
+    """Make sure that the caller is known and may. Sets `scope["auth"]`.
+
+    Raises Unauthenticated, ScopeMissing, MemberTokenNeeded.
+    """
     required: frozenset[str] = connection.route_handler.opt["scopes"]
     if required is PUBLIC:
         return
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("Send 'Authorization: Bearer KEY'.")
+        raise Unauthenticated("Send 'Authorization: Bearer' with a key, or with a member's token.")
     authenticator: Authenticator = connection.app.state.authenticator
     principal = await authenticator.principal(token.strip())
     if principal is None:
-        raise Unauthenticated("This key is unknown, expired or revoked.")
+        raise Unauthenticated("This key or token is unknown, expired or revoked.")
     if not principal.may(required):
-        raise ScopeMissing(f"This key lacks {', '.join(sorted(required - principal.scopes))}.")
+        raise _refusal(principal, required)
     connection.scope["auth"] = principal
+
+
+def _refusal(principal: Principal, required: frozenset[str]) -> Forbidden:
+    if required == MEMBER:
+        return MemberTokenNeeded(
+            "No key opens this. Ask for a token with POST /v1/contacts/{contact_id}/member-tokens and send that."
+        )
+    if principal.contact_id is not None:
+        return ScopeMissing("A member's token opens only what lies under /v1/me.")
+    return ScopeMissing(f"This key lacks {', '.join(sorted(required - principal.scopes))}.")
 
 
 def _hash(secret: str) -> bytes:

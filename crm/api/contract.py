@@ -19,7 +19,7 @@ from pydantic_core import core_schema
 
 import crm
 from crm.api import errors
-from crm.api.auth import SCOPES, ScopeMissing
+from crm.api.auth import MEMBER, SCOPES, MemberTokenNeeded, ScopeMissing
 from crm.api.etags import NotAnETag
 from crm.api.examples import EXAMPLES, REFUSALS
 from crm.api.paging import BrokenCursor
@@ -67,8 +67,8 @@ class Problem:
 
 _MEANINGS: Final[Mapping[int, str]] = {
     400: "This is not JSON, or the cursor was not made here.",
-    401: "No key was sent, or it is unknown, expired or revoked.",
-    403: "The key lacks a scope.",
+    401: "No key or token was sent, or it is unknown, expired or revoked.",
+    403: "The caller is known, and may not do this.",
     404: "There is no such thing.",
     409: "Well-formed, but the present state says no; `code` says why.",
     412: "It has changed since it was read.",
@@ -155,7 +155,12 @@ def document(app: Litestar) -> _Json:
                 "bearer": {
                     "type": "http", "scheme": "bearer",
                     "description": f"A key of POST /v1/keys. Its scopes are among: {', '.join(sorted(SCOPES))}.",
-                }
+                },
+                "member": {
+                    "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+                    "description": "A token of POST /v1/contacts/{contact_id}/member-tokens: it is one contact's, "
+                    "and opens nothing but what lies under /v1/me.",
+                },
             },
         },
     }  # fmt: skip
@@ -177,6 +182,7 @@ class _Operation:
         module = sys.modules[handler.fn.__module__]
         self.tag = module.__name__.rpartition(".")[2].capitalize()
         self._about = (module.__doc__ or "").strip()
+        self._for_members = handler.opt["scopes"] == MEMBER
 
     def types(self) -> Iterator[tuple[Any, JsonSchemaMode]]:
         """The types whose schemas the description needs."""
@@ -197,7 +203,7 @@ class _Operation:
         if handler.description:
             described["description"] = handler.description
         if handler.opt["scopes"]:
-            described["security"] = [{"bearer": sorted(handler.opt["scopes"])}]
+            described["security"] = [{"member": []} if self._for_members else {"bearer": sorted(handler.opt["scopes"])}]
         if parameters := [*self._path_parameters(), *self._other_parameters()]:
             described["parameters"] = parameters
         if self._body is not None:
@@ -217,7 +223,10 @@ class _Operation:
             ("if_match" in self._arguments, (Stale, NotAnETag)),
             (self._handler.opt["idempotent"], (IdempotencyKeyReused,)),
             (self.method != "GET", (Conflict,)),
-            (bool(self._handler.opt["scopes"]), (Unauthenticated, ScopeMissing, Invalid)),
+            (
+                bool(self._handler.opt["scopes"]),
+                (Unauthenticated, MemberTokenNeeded if self._for_members else ScopeMissing, Invalid),
+            ),
         )
         return [
             *(refusal for applies, refusals in implied if applies for refusal in refusals),

@@ -13,12 +13,17 @@ _REDEMPTION: Final = "0198f3b4-61f2-7a4e-8d29-7b9d1f3a5c62"
 _EVENT: Final = "0198f3b8-3c5e-7a27-9d40-8c6e2b4f0a13"
 _REVIEWED: Final = "0198f3b8-3c5d-7b11-a2f6-4e9d1c7a5b38"
 _REVERSAL: Final = "0198f3b6-1f0c-7e8b-a13f-5d7c9e1b3a44"
+_REWARD: Final = "0198f3b7-2a4c-7b6d-9e8f-0a1b2c3d4e5f"
+_VOUCHER: Final = "0198f3b8-71d0-7c5e-8f3a-2b4c6d8e0f1a"
+_USE: Final = "0198f3ba-5e6f-7081-92a3-b4c5d6e7f809"
+_CODE: Final = "7WQ2-HX4T-M3PV"
 _HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
 _CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
 _REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
 _FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
+_LATER: Final = "2026-12-01T17:00:00Z"
 _NOW: Final = "2026-11-01T09:31:27.482915Z"
 
 
@@ -70,6 +75,15 @@ _POLICY: Final = {
     "basis": "points", "window": "rolling_months", "months": 12, "downgrade": "one_level", "grace_days": 30,
 }  # fmt: skip
 
+_NEW_REWARD: Final[Mapping[str, Any]] = {
+    "name": "A free coffee", "cost": 40, "limits": [{"times": 2, "per": "week"}], "fulfilment": "voucher",
+    "valid_days": 30, "description": "Any size.",
+}  # fmt: skip
+_POOL: Final[Mapping[str, Any]] = {
+    "id": "0198f3b9-3c2d-7a41-8e5f-6b7c8d9e0f12", "program_id": _PROGRAM, "name": "Cinema, May", "reward_id": _REWARD,
+    "codes_count": 2, "codes_left": 2, "created_at": _NOW,
+}  # fmt: skip
+
 EXAMPLES: Final[Mapping[str, Any]] = {
     "NewKey": {"name": "Till 3", "scopes": ["contacts:read", "loyalty:award"]},
     "IssuedKey": {
@@ -111,8 +125,9 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "earn_on": {"tax": False, "shipping": False}, "activation": {"days": 0},
         "expiry": {"kind": "after", "months": 12, "round_up_to": "month"}, "return_policy": "within_balance",
         "spent_return_policy": "prorate", "return_grace_days": 0, "milestones": [], "enrolment": "automatic",
-        "version": 1, "created_at": _NOW, "updated_at": _NOW,
+        "redemption": None, "version": 1, "created_at": _NOW, "updated_at": _NOW,
     },
+    "ProgramPatch": {"redemption": {"points": 100, "amount": "1000.00", "min_points": 200, "max_share": "0.5"}},
     "NewEarningRule": _NEW_RULE,
     "EarningRulePatch": {"points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]}},
     "EarningRule": {
@@ -160,12 +175,18 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     },
     "NewRedemption": {"points": 40, "order_ref": "INV-1002"},
     "Redemption": {
-        "id": _REDEMPTION, "points": 40, "status": "redeemed", "balance": _balance(45, earned=95, redeemed=40),
+        "id": _REDEMPTION, "points": 40, "status": "redeemed", "reward_id": None, "quantity": 1, "voucher": None,
+        "balance": _balance(45, earned=95, redeemed=40),
     },
     "RedemptionView": {
-        "id": _REDEMPTION, "program_id": _PROGRAM, "points": 40, "order_ref": "INV-1002", "status": "redeemed",
-        "occurred_at": _NOW, "reversal_id": None,
+        "id": _REDEMPTION, "program_id": _PROGRAM, "points": 40, "order_ref": "INV-1002", "status": "issued",
+        "occurred_at": _NOW, "reversal_id": None, "reward": {"id": _REWARD, "name": "A free coffee"}, "quantity": 1,
+        "cause": "redemption", "expires_at": _LATER, "voucher": {"code": _CODE, "expires_at": _LATER},
     },
+    "NewPaymentTrial": {"points": 5000, "order_total": "45000.00"},
+    "Payable": {"points": 2200, "amount": "22000.00"},
+    "RedemptionPatch": {"status": "ready"},
+    "NewReversal": {"reason": "order_cancelled", "write_off": False},
     "NewTransfer": {"to_contact_id": _FRIEND, "points": 30},
     "NewHold": {"points": 40, "expires_in": "PT15M", "reference": "checkout-77"},
     "Held": {
@@ -194,7 +215,6 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "points_returned_expired": 0, "transaction_id": _REVERSAL, "return_transaction_id": None,
         "occurred_at": _NOW, "recorded_at": _NOW,
     },
-    "NewReversal": {"reason": "order_cancelled"},
     "Returned": {
         "transaction_id": _REVERSAL, "points": 40, "points_returned": 40, "points_returned_expired": 0,
         "balance": _balance(85, earned=95), "tier": _tier(905),
@@ -205,6 +225,51 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "available_after": 85, "rules": _RULES, "by": "key:Till 3",
     },
     "Loyalty": {**_balance(85, earned=95), "tier": _tier(905)},
+    "NewReward": {**_NEW_REWARD, "stock": 50},
+    "RewardPatch": {"cost": 50, "stock": 20},
+    "RewardView": {
+        "id": _REWARD, "program_id": _PROGRAM, **_NEW_REWARD, "stock": 50, "window": None, "tier_id": None,
+        "code_pattern": None, "status": "active", "created_at": _NOW, "updated_at": _NOW,
+    },
+    "Choice": {
+        "id": _REWARD, "name": "A free coffee", "description": "Any size.", "cost": 40, "stock": 50,
+        "fulfilment": "voucher", "tier_id": None, "valid_days": 30, "available": False,
+        "why_not": [{"code": "insufficient_points", "missing": 5, "until": None, "tier": None}],
+    },
+    "NewVoucher": {"code": "HEMAT-10", "uses_max": 100, "uses_max_per_member": 1, "benefit": {"percent": 10}},
+    "Voucher": {
+        "id": _VOUCHER, "code": "HEMAT-10", "program_id": _PROGRAM, "status": "issued", "benefit": {"percent": 10},
+        "contact_id": None, "reward_id": None, "redemption_id": None, "pool_id": None, "uses_max": 100,
+        "uses_max_per_member": 1, "uses_left": 99, "expires_at": None, "issued_at": _NOW, "valid": True, "why_not": [],
+    },
+    "NewVoucherUse": {"contact_id": _CONTACT, "ref": "INV-1003"},
+    "VoucherUse": {
+        "id": _USE, "code": "HEMAT-10", "contact_id": _CONTACT, "ref": "INV-1003", "status": "redeemed",
+        "used_at": _NOW, "rolled_back_at": None, "benefit": {"percent": 10},
+    },
+    "NewVoucherPool": {"name": "Cinema, May", "reward_id": _REWARD, "codes": ["KINO-7WQ2-HX4T", "KINO-M3PV-9RCA"]},
+    "VoucherPool": _POOL,
+    "FilledPool": {**_POOL, "duplicates": ["KINO-7WQ2-HX4T"]},
+    "NewMemberToken": {"expires_in": "PT15M"},
+    "MemberToken": {
+        "token": "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOThmM2ExIn0.eyJhdWQiOiJzZXRpYS92MS9tZSJ9.q0Yw8Zt1hVn4c7RkXb2mFg",
+        "expires_at": "2026-11-01T09:46:27Z",
+    },
+    "Me": {
+        "id": _CONTACT, "name": "Sari Dewi", "given_name": "Sari", "locale": "id-ID",
+        "identities": [{"kind": "phone", "value": "+628123456789", "verified": True}],
+        "program": {"id": _PROGRAM, "name": "Kopi Club"}, "tier": "Gold",
+    },
+    "MyPointsTransaction": {
+        "id": _EARNING, "program_id": _PROGRAM, "kind": "earn", "cause": "purchase", "points": 45, "reason": None,
+        "order_ref": "INV-1001", "reverses": None, "occurred_at": _THEN, "recorded_at": _NOW, "available_after": 85,
+        "rules": [{"name": "A point for each 1,000", "points": 45}],
+    },
+    "MyRedemption": {"points": 40, "order_ref": "INV-1002"},
+    "TimelineEntry": {
+        "id": "0198f3a9-2e74-7b0f-8c5a-4d6e8f0a2b3c", "occurred_at": _THEN, "channel": "whatsapp", "kind": "message",
+        "direction": "inbound", "subject": None, "body": "Is my order ready?", "data": {},
+    },
 }  # fmt: skip
 
 REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
@@ -220,6 +285,23 @@ REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         "Some fields are not valid.",
         {"errors": [{"pointer": "/points", "code": "int_type", "message": "Input should be a valid integer"}]},
     ),
+    "out_of_stock": (
+        "There are not enough left of 'A free coffee'.",
+        {"why_not": [{"code": "out_of_stock", "missing": None, "until": None, "tier": None}]},
+    ),
+    "limit_reached": (
+        "'A free coffee' is limited to 2 times a week.",
+        {
+            "limit": {"times": 2, "points": None, "per": "week"},
+            "until": "2026-11-01T17:00:00Z",
+            "why_not": [{"code": "limit_reached", "missing": None, "until": "2026-11-01T17:00:00Z", "tier": None}],
+        },
+    ),
+    "not_eligible": (
+        "Of 'A free coffee' it can't be: tier_needed.",
+        {"why_not": [{"code": "tier_needed", "missing": 905, "until": None, "tier": "Gold"}]},
+    ),
+    "voucher_invalid": ("It is used up.", {"why_not": [{"code": "used_up"}]}),
     "order_ref_reused": ("This order belongs to another contact.", {}),
     "currency_mismatch": ("The program counts in IDR, the purchase is in SGD.", {}),
     "idempotency_key_reused": ("Use a new key for a new request; this one was used with another body.", {}),

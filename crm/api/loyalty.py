@@ -1,10 +1,9 @@
-"""Points of a contact: balances, awards, adjustments, redemptions and the transactions behind them."""
+"""Points of a contact: balances, awards, adjustments, transfers and the transactions behind them."""
 
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Response
 from litestar.params import FromPath, QueryParameter
 from pydantic import Field
 
@@ -13,18 +12,17 @@ from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.parameters import DATE_TIME, moment
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
-from crm.api.schemas import Body, Code, Instant, Line, Points, Reference, SignedPoints, Text
+from crm.api.schemas import Body, Code, Instant, Line, Points, SignedPoints, Text
 from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.errors import CrmError
-from crm.loyalty import balances, ledger, redemptions, transactions, transfers
+from crm.loyalty import balances, ledger, transactions, transfers
 from crm.loyalty.balances import Loyalty, Posted
 from crm.loyalty.books import InsufficientPoints, PointsOutOfRange
-from crm.loyalty.journal import MembershipSuspended, NotEnrolled, OrderRefReused
+from crm.loyalty.journal import MembershipSuspended, NotEnrolled
 from crm.loyalty.ledger import Award, ExpiresTooEarly, OccursTooLate, ZeroAdjustment
 from crm.loyalty.programs import ProgramNotFound, ProgramRequired
-from crm.loyalty.redemptions import NothingToReturn, Redemption, RedemptionNotFound, RedemptionView, Returned
 from crm.loyalty.transactions import PointsTransaction, PointsTransactionDetail, PointsTransactionNotFound
 from crm.loyalty.transfers import TransferToSelf
 
@@ -109,20 +107,6 @@ class NewTransfer(Body):
     to_contact_id: UUID
     points: Points
     note: Text | None = None
-
-
-class NewRedemption(PlaceBody):
-    """Points to pay with."""
-
-    program_id: UUID | None = None
-    points: Points
-    order_ref: Reference | None = None
-
-
-class NewReversal(Body):
-    """Why a redemption is undone."""
-
-    reason: Code | None = None
 
 
 @get("/contacts/{contact_id:uuid}/loyalty", scopes={"loyalty:read"}, problems=PROGRAM)
@@ -234,69 +218,6 @@ async def list_transfers(
     return await _transactions(session, contact_id, program, cursor, limit, cause="transfer")
 
 
-@post(
-    "/contacts/{contact_id:uuid}/redemptions",
-    scopes={"loyalty:redeem"},
-    problems=(*PROGRAM, *SPENDING, OrderRefReused, PointsOutOfRange),
-    repeated="These points were redeemed for this order before; the balance is today's.",
-)
-async def redeem_points(
-    session: Session, contact_id: FromPath[UUID], data: NewRedemption, by: str, now: datetime,
-    once: idempotency.Request | None,
-) -> Response[Redemption]:  # fmt: skip
-    """Pay with points.
-
-    It is refused rather than cut down where the points don't reach. The same `order_ref` again answers 200.
-    """
-    redemption, created = await redemptions.redeem(
-        session, program_id=data.program_id, contact_id=contact_id, points=data.points, order_ref=data.order_ref,
-        place=data.place(), by=by, once=once, now=now,
-    )  # fmt: skip
-    return Response(redemption, status_code=201 if created else 200)
-
-
-@get("/contacts/{contact_id:uuid}/redemptions", scopes={"loyalty:read"}, problems=PROGRAM)
-async def list_redemptions(
-    session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
-) -> Page[RedemptionView]:
-    """List a contact's redemptions, newest first."""
-    before = paging.decode(cursor, UUID)
-    found = await redemptions.page(
-        session, program_id=program, contact_id=contact_id, before=before[0] if before else None, limit=limit + 1
-    )
-    return paging.page_of(found, limit=limit, key=lambda redemption: (redemption.id,))
-
-
-@get(
-    "/contacts/{contact_id:uuid}/redemptions/{redemption_id:uuid}",
-    scopes={"loyalty:read"},
-    problems=(RedemptionNotFound,),
-)
-async def get_redemption(session: Session, contact_id: FromPath[UUID], redemption_id: FromPath[UUID]) -> RedemptionView:
-    """Read a redemption."""
-    return await redemptions.get(session, contact_id=contact_id, redemption_id=redemption_id)
-
-
-@post(
-    "/contacts/{contact_id:uuid}/redemptions/{redemption_id:uuid}/reversal",
-    scopes={"loyalty:redeem"},
-    problems=(ContactNotFound, RedemptionNotFound, NothingToReturn, PointsOutOfRange),
-    repeated="It was reversed before; the balance is today's.",
-)
-async def reverse_redemption(
-    session: Session, contact_id: FromPath[UUID], redemption_id: FromPath[UUID], data: NewReversal, by: str,
-    now: datetime, once: idempotency.Request | None,
-) -> Response[Returned]:  # fmt: skip
-    """Undo a redemption.
-
-    The points go back to their own lots with their own expiry; what has expired meanwhile stays expired.
-    """
-    returned, created = await redemptions.reverse(
-        session, contact_id=contact_id, redemption_id=redemption_id, reason=data.reason, by=by, once=once, now=now
-    )
-    return Response(returned, status_code=201 if created else 200)
-
-
 @get("/contacts/{contact_id:uuid}/points-transactions", scopes={"loyalty:read"}, problems=PROGRAM)
 async def list_points_transactions(
     session: Session, contact_id: FromPath[UUID], program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
@@ -335,6 +256,5 @@ async def _transactions(
 handlers = [
     get_loyalty, award_points, list_awards, award_points_batch, adjust_points, list_adjustments,
     transfer_points, list_transfers,
-    redeem_points, list_redemptions, get_redemption, reverse_redemption,
     list_points_transactions, get_points_transaction,
 ]  # fmt: skip

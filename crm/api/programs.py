@@ -36,6 +36,21 @@ class EarnOnBody(Body):
     shipping: bool = False
 
 
+_SHARE = r"^(0\.[0-9]{0,5}[1-9]0{0,5}|1(\.0{1,6})?)$"
+
+
+class ConversionBody(Body):
+    """What points are worth: `amount` of money for every `points`, in whole steps.
+
+    `max_share` is the most of an order that can be paid so, as a fraction of 1.
+    """
+
+    points: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    amount: PositiveAmount
+    min_points: Points | None = None
+    max_share: Annotated[str, StringConstraints(pattern=_SHARE)] | None = None
+
+
 class ActivationBody(Body):
     """When earned points become available: some days later, or at an event of the order such as its delivery."""
 
@@ -87,6 +102,7 @@ class NewProgram(Body):
     default: bool | None = None
     rounding: Literal["floor", "nearest", "ceil"] = "floor"
     earn_on: EarnOnBody = EarnOnBody()
+    redemption: ConversionBody | None = None
     activation: ActivationBody = ActivationBody()
     expiry: ExpiryBody = ExpiryBody(kind="never")
     return_policy: ReturnPolicy = "within_balance"
@@ -108,6 +124,7 @@ class ProgramPatch(Patch):
     default: Literal[True] | None = None
     rounding: Literal["floor", "nearest", "ceil"] | None = None
     earn_on: EarnOnBody | None = None
+    redemption: ConversionBody | None = None
     activation: ActivationBody | None = None
     expiry: ExpiryBody | None = None
     expiry_applies_to: Literal["new", "all"] = "new"
@@ -125,7 +142,7 @@ class ProgramPatch(Patch):
 
 _SETTINGS = (
     "rounding", "earn_on", "activation", "expiry", "return_policy", "spent_return_policy", "return_grace_days",
-    "milestones", "enrolment",
+    "milestones", "enrolment", "redemption",
 )  # fmt: skip
 
 
@@ -302,6 +319,8 @@ async def change_program(
     changes: dict[str, Any] = {name: given[name] for name in ("name", "time_zone") if name in given}
     changes["is_default"] = given.get("default")
     changes["settings"] = {name: given[name] for name in _SETTINGS if name in given}
+    if "redemption" in data.model_fields_set:
+        changes["settings"].setdefault("redemption", None)
     program = await terms.change(
         session, program_id=program_id, version=version_of(if_match), changes=changes,
         applies_to_all=data.expiry_applies_to == "all", now=now,

@@ -59,7 +59,7 @@ async def admit(request: Request[Any, Any, Any]) -> None:
     """What runs before every handler: the caller is known and may, and every parameter is read by somebody.
 
     A hook and not a guard: the framework copies the handler for every guard, which costs more than the check.
-    Raises Unauthenticated, ScopeMissing, Invalid.
+    Raises Unauthenticated, ScopeMissing, MemberTokenNeeded, Invalid.
     """
     await auth.authorize(request)
     _refuse_unknown_parameters(request)
@@ -132,6 +132,10 @@ async def _by(request: ApiRequest) -> str:
     return request.scope["auth"].name  # type: ignore[no-any-return]
 
 
+async def _me(request: ApiRequest) -> UUID:
+    return request.scope["auth"].contact_id  # type: ignore[no-any-return]
+
+
 async def _region(request: ApiRequest) -> str:
     return request.app.state.region  # type: ignore[no-any-return]
 
@@ -157,13 +161,15 @@ async def _once(request: ApiRequest) -> idempotency.Request | None:
 FACTS: Final[Mapping[str, Callable[[ApiRequest], Awaitable[Any]]]] = {
     "now": _now,
     "by": _by,
+    "me": _me,
     "region": _region,
     "once": _once,
 }
 """What a handler learns of its request by the name of an argument.
 
-`now` is when it arrived, in UTC; `by` what the books say about who did it; `region` the country of phone numbers
-written without one; `once` its identity for retries, where the caller gave it an Idempotency-Key.
+`now` is when it arrived, in UTC; `by` what the books say about who did it; `me` the member who is signed in, on the
+routes that are for members; `region` the country of phone numbers written without one; `once` its identity for
+retries, where the caller gave it an Idempotency-Key.
 """
 
 

@@ -109,6 +109,17 @@ def _date_time(value: Any) -> Any:
     return value
 
 
+_DURATION = re.compile(r"P(?=.)(?:(\d{1,6})D)?(?:T(?=\d)(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,6})S)?)?\Z", re.ASCII)
+
+
+def _duration(value: Any) -> Any:
+    found = _DURATION.match(value) if isinstance(value, str) else None
+    if found is None:
+        raise PydanticCustomError("duration", 'must be a duration in days, hours, minutes and seconds, such as "PT15M"')
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
 def _utc(value: datetime) -> datetime:
     try:
         value = value.astimezone(UTC)
@@ -116,15 +127,6 @@ def _utc(value: datetime) -> datetime:
         value = datetime.min.replace(tzinfo=UTC)
     if not YEAR_MIN <= value.year <= YEAR_MAX:
         raise PydanticCustomError("date_out_of_range", f"must lie between the years {YEAR_MIN} and {YEAR_MAX}")
-    return value
-
-
-_DURATION = re.compile(r"P(?=.)(\d{1,4}D)?(T(?=.)(\d{1,4}H)?(\d{1,5}M)?(\d{1,7}S)?)?\Z", re.ASCII)
-
-
-def _duration(value: Any) -> Any:
-    if not (isinstance(value, str) and _DURATION.match(value)):
-        raise PydanticCustomError("duration", 'must be a duration in ISO 8601, such as "PT15M"')
     return value
 
 
@@ -185,11 +187,14 @@ Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_date_ti
 """RFC 3339 with an offset; kept in UTC."""
 Duration = Annotated[
     timedelta,
-    Field(strict=False),
     BeforeValidator(_duration),
-    WithJsonSchema({"type": "string", "format": "duration", "examples": ["PT15M"]}),
-]
-"""A length of time in ISO 8601, in days, hours, minutes and seconds."""
+    WithJsonSchema({
+        "type": "string",
+        "pattern": r"^P(?=.)(\d{1,6}D)?(T(?=\d)(\d{1,6}H)?(\d{1,6}M)?(\d{1,6}S)?)?$",
+        "examples": ["PT15M"],
+    }),
+]  # fmt: skip
+"""ISO 8601, of units that always last the same: a day is 24 hours, and months and years are none of them."""
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_time_zone), ZONE_SCHEMA]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from crm.api import auth
+from crm.api import auth, tokens
 from crm.cli import logs, loop, place
 from crm.db.session import Database, Session
 from crm.settings import Settings
@@ -53,6 +53,12 @@ def show() -> None:
 def revoke(key_id: Annotated[UUID, typer.Argument(help="The id that `crm keys list` shows.")]) -> None:
     """End a key."""
     _in_transaction(lambda session: auth.revoke(session, key_id=key_id, now=datetime.now(UTC)))
+
+
+@app.command()
+def rotate_members() -> None:
+    """Sign members' tokens with a new secret: all that were issued before end at once."""
+    _in_transaction(lambda session: tokens.rotate(session, now=datetime.now(UTC)))
 
 
 def _in_transaction(work: Callable[[Session], Awaitable[T]]) -> T:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from crm.db.session import Session
+from crm.loyalty import reward_audit
 from crm.loyalty.movements import BUCKETS
 
 FINDINGS_MAX: Final = 1_000
@@ -348,18 +349,24 @@ _REDEMPTIONS: Final = _differences(
     """
     SELECT FINDINGS
     FROM redemptions r
-    FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'redeem' AND cause = 'redemption') t
+    FULL JOIN (SELECT * FROM points_transactions WHERE kind = 'redeem' AND cause IN ('redemption', 'reward')) t
         ON t.contact_id = r.contact_id AND t.id = r.id
     LEFT JOIN (SELECT * FROM points_transactions WHERE kind = 'reverse' AND cause = 'reversal') b
         ON b.contact_id = r.contact_id AND b.reverses = r.id
     LEFT JOIN order_directory d ON d.program_id = r.program_id AND d.order_ref = r.order_ref
     """,
     _Value("redemption", "'a redemption'", "CASE WHEN r.id IS NULL THEN 'none' END", "'redemption ' || t.id"),
-    _Value("redemption.transaction", "'a transaction'", "CASE WHEN t.id IS NULL THEN 'none' END"),
+    _Value("redemption.transaction", "'a transaction'", "CASE WHEN t.id IS NULL AND r.points > 0 THEN 'none' END"),
+    _Value("redemption.reward_id", "t.cause", "CASE WHEN r.reward_id IS NULL THEN 'redemption' ELSE 'reward' END"),
     _Value("redemption.program_id", "t.program_id", "r.program_id"),
     _Value("redemption.order_ref", "coalesce(t.order_ref, '')", "coalesce(r.order_ref, '')"),
     _Value("redemption.points", "-t.points::numeric", "r.points"),
-    _Value("redemption.status", "CASE WHEN b.id IS NULL THEN 'redeemed' ELSE 'reversed' END", "r.status"),
+    _Value(
+        "redemption.status",
+        """CASE WHEN b.id IS NOT NULL THEN 'reversed' WHEN r.reward_id IS NULL THEN 'redeemed'
+                WHEN r.points > 0 AND r.status = 'reversed' THEN 'not reversed' ELSE r.status END""",
+        "r.status",
+    ),
     _Value(
         "redemption.reversal_id",
         "coalesce(b.id::text, 'none')",
@@ -493,6 +500,7 @@ CHECKS: Final = {
     "refunds": _REFUNDS,
     "transfers": _TRANSFERS,
     "events": _EVENTS,
+    **reward_audit.CHECKS,
 }
 """By title. Each selects findings, with nothing said where one of `expected` and `found` is NULL."""
 SUMS: Final = "sums of each program"

@@ -64,6 +64,22 @@ def room(limits: Iterable[Limit], subject: UUID, local_on: date, usages: Mapping
     return min((each for each in left if each is not None), default=None)
 
 
+def starts_at(per: Period, local_on: date, zone: ZoneInfo) -> datetime | None:
+    """When the period of that length in which a local day lies began; None for a lifetime."""
+    match per:
+        case "day":
+            first = local_on
+        case "week":
+            first = local_on - timedelta(days=local_on.weekday())
+        case "month":
+            first = local_on.replace(day=1)
+        case "year":
+            first = date(local_on.year, 1, 1)
+        case _:
+            return None
+    return start_of(first, zone)
+
+
 def resets_at(per: Period, local_on: date, zone: ZoneInfo) -> datetime | None:
     """When the next period begins; None for a lifetime."""
     match per:

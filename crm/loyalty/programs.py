@@ -17,6 +17,7 @@ from crm.db.tables import Instant, metadata
 from crm.errors import Invalid, NotFound, Stale
 from crm.loyalty import tiers
 from crm.loyalty.basket import Terms
+from crm.loyalty.conversion import Conversion
 from crm.loyalty.earning import Rule
 from crm.loyalty.expiry import Activation, Expiry
 from crm.loyalty.ladders import Ladder, Tier
@@ -90,6 +91,7 @@ class ProgramView:
     return_grace_days: int
     milestones: list[int]
     enrolment: str
+    redemption: Conversion | None
     version: int
     created_at: datetime
     updated_at: datetime
@@ -112,6 +114,7 @@ class Program:
     return_grace_days: int
     milestones: tuple[int, ...]
     explicit_enrolment: bool
+    redemption: Conversion | None = None
 
     @property
     def limited(self) -> bool:
@@ -288,6 +291,7 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
         return_grace_days=settings["return_grace_days"],
         milestones=tuple(sorted(settings["milestones"])),
         explicit_enrolment=settings["enrolment"] == "explicit",
+        redemption=Conversion.of(settings.get("redemption")),
     )  # fmt: skip
     return program
 
@@ -311,6 +315,7 @@ def _view(row: Any) -> ProgramView:
         time_zone=row["time_zone"],
         default=row["is_default"],
         earn_on=EarnOn(**settings.get("earn_on", {})),
+        redemption=Conversion.of(settings.get("redemption")),
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

@@ -221,12 +221,16 @@ async def test_a_redemption_answers_its_id_and_the_balance_after_it(shop, sari):
     answer = await shop.redeem(sari, 20)
     assert answer.status_code == 201
     redemption = answer.json()
-    assert redemption.keys() == {"id", "points", "status", "balance"}
+    assert redemption.keys() == {"id", "points", "status", "reward_id", "quantity", "voucher", "balance"}
     assert redemption["balance"].keys() == BALANCE
     assert (redemption["points"], redemption["status"]) == (20, "redeemed")
     assert (redemption["balance"]["available"], redemption["balance"]["lifetime_redeemed"]) == (30, 20)
     kept = await shop.get(sari, f"redemptions/{redemption['id']}")
-    assert kept.keys() == {"id", "program_id", "points", "order_ref", "status", "occurred_at", "reversal_id"}
+    assert kept.keys() == {
+        "id", "program_id", "points", "order_ref", "status", "occurred_at", "reversal_id", "reward", "quantity",
+        "cause", "expires_at", "voucher",
+    }  # fmt: skip
+    assert (kept["reward"], kept["quantity"], kept["cause"], kept["voucher"]) == (None, 1, "redemption", None)
     assert (kept["points"], kept["order_ref"], kept["status"], kept["reversal_id"]) == (20, None, "redeemed", None)
     assert (await shop.get(sari, "redemptions"))["items"] == [kept]
 
@@ -705,8 +709,8 @@ async def test_a_post_is_two_round_trips_between_begin_and_commit_and_a_read_is_
         (live_client.get(f"{url}/loyalty"), ["SELECT p.id AS program_id"]),
         (live_client.get(f"{url}/points-transactions"), ["SELECT id, program_id, seq"]),
         (live_client.get(f"{url}/points-transactions/{posted}"), ["SELECT id, program_id, seq"]),
-        (live_client.get(f"{url}/redemptions"), ["SELECT id, program_id, points"]),
-        (live_client.get(f"{url}/redemptions/{spent}"), ["SELECT id, program_id, points"]),
+        (live_client.get(f"{url}/redemptions"), ["SELECT r.id, r.program_id, r.points"]),
+        (live_client.get(f"{url}/redemptions/{spent}"), ["SELECT r.id, r.program_id, r.points"]),
         (live_client.get(f"{url}/purchases"), ["SELECT order_ref, program_id"]),
         (live_client.get(f"{url}/purchases/INV-1"), ["SELECT order_ref, program_id"]),
     ]

@@ -18,7 +18,7 @@ import uvicorn
 from litestar.routes import HTTPRoute
 
 from crm.api import contract, docs
-from crm.api.auth import SCOPES
+from crm.api.auth import MEMBER, SCOPES
 from crm.app import create_app
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -46,10 +46,9 @@ CORE = (
     "create_contact", "record_interaction", "record_interaction_by_identity", "create_program", "create_earning_rule",
     "create_tier", "set_tier_policy", "award_points", "adjust_points", "record_purchase", "record_purchase_by_identity",
     "redeem_points", "reverse_redemption", "create_key", "simulate_purchase", "record_event", "set_membership",
-    "pin_tier",
+    "pin_tier", "issue_member_token", "get_me", "redeem_my_points",
+    "create_reward", "simulate_redemption", "issue_voucher", "fill_voucher_pool", "use_voucher",
 )  # fmt: skip
-QUESTIONS = {"simulate_purchase"}
-"""What is asked by POST and writes nothing."""
 
 
 def resolved(value):
@@ -136,8 +135,11 @@ def test_an_operation_says_what_it_does_and_who_may(name):
         assert path.startswith("/health/")
         assert "security" not in operation
         return
-    assert operation["security"] == [{"bearer": sorted(scopes)}]
-    assert scopes <= SCOPES
+    if scopes == MEMBER:
+        assert operation["security"] == [{"member": []}]
+    else:
+        assert operation["security"] == [{"bearer": sorted(scopes)}]
+        assert scopes <= SCOPES
     assert {"401", "403", "422", "503"} <= operation["responses"].keys()
     assert ("404" in operation["responses"]) >= ("{" in path)
     assert ("requestBody" in operation) == (method in ("post", "patch") or (method == "put" and name != "add_tag"))
@@ -150,14 +152,14 @@ def test_an_operation_names_its_headers(name):
     _, method, operation = OPERATIONS[name]
     asked = {resolved(parameter)["name"] for parameter in operation.get("parameters", [])}
     handler = HANDLERS[name][2]
-    once = method == "post" and name not in QUESTIONS
-    assert ("Idempotency-Key" in asked) == once
+    writes = method == "post" and not name.startswith("simulate_")
+    assert ("Idempotency-Key" in asked) == writes
     assert ("If-Match" in asked) == ("if_match" in handler.parsed_fn_signature.parameters)
     assert ("412" in operation["responses"]) == ("If-Match" in asked)
     for status, response in operation["responses"].items():
         answered = resolved(response)["headers"]
         assert "X-Request-Id" in answered
-        assert ("Idempotency-Replayed" in answered) == (once and int(status) < 300)
+        assert ("Idempotency-Replayed" in answered) == (writes and int(status) < 300)
         assert ("WWW-Authenticate" in answered) == (status == "401")
         assert ("Retry-After" in answered) == (status == "503")
         assert all(resolved(header)["description"] for header in answered.values())
@@ -201,7 +203,8 @@ def test_the_stable_codes_are_documented_with_their_numbers():
     examples = {code: example["value"] for code, example in DOCUMENT["components"]["examples"].items()}
     statuses = {
         "insufficient_points": 409, "identity_taken": 409, "order_ref_reused": 409, "idempotency_key_reused": 422,
-        "currency_mismatch": 422, "program_required": 422, "stale_version": 412,
+        "currency_mismatch": 422, "program_required": 422, "stale_version": 412, "out_of_stock": 409,
+        "limit_reached": 409, "not_eligible": 409, "voucher_invalid": 409,
     }  # fmt: skip
     assert statuses.items() <= {code: problem["status"] for code, problem in examples.items()}.items()
     refused = examples["insufficient_points"]
@@ -219,7 +222,8 @@ def test_a_repeat_by_natural_key_answers_200_beside_201():
     both = {name for name, (_, _, operation) in OPERATIONS.items() if {"200", "201"} <= operation["responses"].keys()}
     assert both == {
         "add_identity", "capture_hold", "record_interaction", "record_interaction_by_identity", "record_purchase",
-        "record_purchase_by_identity", "redeem_points", "refund_purchase", "reverse_redemption",
+        "record_purchase_by_identity", "redeem_my_points", "redeem_points",
+        "refund_purchase", "reverse_redemption", "use_voucher",
         "record_event",
     }  # fmt: skip
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from crm.db.ids import uuid7
 from crm.loyalty import books
 from crm.loyalty.books import POINTS_MAX, Book, InsufficientPoints, PointsOutOfRange
+from crm.loyalty.ladders import Tier
 from crm.loyalty.lots import Lot
 from crm.loyalty.movements import BUCKETS
-from crm.loyalty.ladders import Ladder, Tier
 from tests.loyalty.naive import NaiveAccount
 
 NOON = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)

@@ -38,10 +38,12 @@ async def test_points_on_hold_can_not_be_spent(shop):
     sari = await shop.member(points=100)
     held = await hold(shop, sari, 40, reference="checkout-77")
     assert (held["points"], held["status"], purse(held["balance"])) == (40, "held", (60, 40, 0))
-    assert timedelta(minutes=14) < datetime.fromisoformat(held["expires_at"]) - NOW < timedelta(minutes=16)
     refused = await shop.redeem(sari, 61)
     assert (refused.status_code, refused.json()["available"]) == (409, 60)
-    assert (await shop.get(sari, f"holds/{held['id']}"))["reference"] == "checkout-77"
+    kept = await shop.get(sari, f"holds/{held['id']}")
+    assert kept["reference"] == "checkout-77"
+    created_at, expires_at = (datetime.fromisoformat(kept[name]) for name in ("created_at", "expires_at"))
+    assert expires_at - created_at == timedelta(minutes=15)
 
 
 @pytest.mark.parametrize(("points", "captured", "released"), [(None, 40, 0), (40, 40, 0), (30, 30, 10), (1, 1, 39)])
