@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 
 from crm.api import (
     auth,
+    challenges,
     contacts,
     docs,
     errors,
@@ -26,6 +27,7 @@ from crm.api import (
     programs,
     purchases,
     redemptions,
+    referrals,
     refunds,
     requests,
     rewards,
@@ -53,6 +55,8 @@ V1 = [
     *holds.handlers,
     *events.handlers,
     *memberships.handlers,
+    *challenges.handlers,
+    *referrals.handlers,
     *members.handlers,
     *me.handlers,
 ]

@@ -19,15 +19,17 @@ from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert
 from crm.errors import Conflict, CrmError, NotFound
 from crm.interactions import timeline
-from crm.loyalty import balances, earning, earnings, journal
+from crm.loyalty import balances, cards, earning, earnings, journal
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.books import Book
+from crm.loyalty.cards import Cards, Stamped
 from crm.loyalty.earnings import RuleRow
 from crm.loyalty.journal import Locked, OrderRefReused
 from crm.loyalty.ledger import check_occurred
 from crm.loyalty.lots import Phase
 from crm.loyalty.programs import Program
 from crm.loyalty.purchases import PurchaseNotFound
+from crm.loyalty.stamping import PURCHASE
 
 loyalty_events = Table(
     "loyalty_events",
@@ -45,14 +47,17 @@ loyalty_events = Table(
     Column("occurred_at", Instant, nullable=False),
     Column("recorded_at", Instant, nullable=False),
     Column("by", Text, nullable=False),
+    Column("challenges", JSONB, nullable=False),
 )
 
 _COLUMNS: Final = tuple(column.name for column in loyalty_events.columns)
-_VIEW: Final = "id, program_id, event, ref, order_ref, transaction_id, points, rules, occurred_at, recorded_at, by"
+_VIEW: Final = (
+    "id, program_id, event, ref, order_ref, transaction_id, points, rules, challenges, occurred_at, recorded_at, by"
+)
 # What is recorded already, and whether the orders that the events are about are.
 _KNOWN: Final = """
     SELECT k.contact_id, k.event, k.ref, k.order_ref, e.id, e.request_hash, e.transaction_id, e.points, e.rules,
-        p.order_ref IS NOT NULL AS bought
+        e.challenges, p.order_ref IS NOT NULL AS bought
     FROM (SELECT DISTINCT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[])) k
         (contact_id, event, ref, order_ref)
     LEFT JOIN loyalty_events e
@@ -98,13 +103,14 @@ class Happened:
 
 @dataclass(slots=True)
 class EventRecorded:
-    """The answer to an event: what it earned, why, and the balance after it."""
+    """The answer to an event: what it earned, why, what it did for challenges, and the balance after all that."""
 
     event: str
     ref: str
     points: int
     transaction_id: UUID | None
     rules: list[RuleRow]
+    challenges: list[Stamped]
     balance: Balance
     tier: TierProgress
 
@@ -121,6 +127,7 @@ class EventView:
     transaction_id: UUID | None
     points: int
     rules: list[dict[str, Any]]
+    challenges: list[dict[str, Any]]
     occurred_at: datetime
     recorded_at: datetime
     by: str
@@ -209,7 +216,11 @@ async def _record(
         times=[each.occurred_at or now for each in happened],
         before=before,
     )
-    plan = _Plan(locked, by, before, await _known(session, locked, happened))
+    known = await _known(session, locked, happened)
+    new = [(each.contact_id, each.event) for each in happened if each.key not in known.events]
+    plan = _Plan(
+        locked, by, before, known, await cards.of_members(session, locked=locked, by=by, facts=filter(_stamps, new))
+    )
     await plan.prepare(session, happened)
     results: list[tuple[EventRecorded, UUID, bool] | CrmError] = []
     for each in happened:
@@ -217,6 +228,7 @@ async def _record(
             results.append(plan.add(each))
         except CrmError as refusal:
             results.append(refusal)
+    await plan.cards.reward(session)
     answer: Sequence[Insert] = ()
     if once is not None and not isinstance(results[0], CrmError):
         recorded, _, created = results[0]
@@ -224,7 +236,10 @@ async def _record(
             once, contact_id=happened[0].contact_id, result=recorded, now=now, status=201 if created else 200
         )
     await journal.write_down(
-        session, locked, facts=[Insert(loyalty_events, _COLUMNS, plan.rows), *answer], entries=plan.entries
+        session,
+        locked,
+        facts=[Insert(loyalty_events, _COLUMNS, plan.rows), *plan.cards.facts(), *answer],
+        entries=[*plan.entries, *plan.cards.entries()],
     )
     return results
 
@@ -249,11 +264,12 @@ async def _known(session: Session, locked: Locked, happened: Sequence[Happened])
 class _Plan:
     """The rows of the events planned so far; two of the same key within one batch meet here."""
 
-    def __init__(self, locked: Locked, by: str, before: Phase | None, known: _Known) -> None:
+    def __init__(self, locked: Locked, by: str, before: Phase | None, known: _Known, cards: Cards) -> None:
         self.locked = locked
         self.by = by
         self.before = before
         self.known = known
+        self.cards = cards
         self.rows: list[tuple[Any, ...]] = []
         self.entries: list[tuple[Any, ...]] = []
         self._planned: dict[tuple[UUID, str, str], tuple[bytes, EventRecorded, UUID]] = {}
@@ -291,7 +307,9 @@ class _Plan:
             happened.event, occurred_at=occurred_at, rules=rules, terms=program.terms,
             member=earnings.member(book, occurred_at),
         )  # fmt: skip
-        book.ensure_room(earned.points)
+        stamps = book.status == "active" and _stamps((book.contact_id, happened.event))
+        decisions = self.cards.decide(book, happened.event, occurred_at=occurred_at) if stamps else []
+        book.ensure_room(earned.points + cards.points_of(decisions))
         if _activates(program, happened):
             self._activate(book, happened, occurred_at)
         if happened.event in program.expiry.activities:
@@ -301,11 +319,12 @@ class _Plan:
         transaction = earnings.post(
             book, program, earned, cause="event", occurred_at=occurred_at, by=self.by, rules=rows, reason=happened.event
         )
+        stamped = self.cards.stamp(book, decisions, cause="event", ref=happened.ref, occurred_at=occurred_at)
         book.settle(before=self.before)
         book.stand()
         recorded = EventRecorded(
             happened.event, happened.ref, earned.points, transaction.id if transaction else None, rows,
-            balances.balance(book), balances.tier(book),
+            stamped, balances.balance(book), balances.tier(book),
         )  # fmt: skip
         return recorded, self._note(happened, occurred_at, recorded, content_hash), True
 
@@ -338,6 +357,7 @@ class _Plan:
         self.rows.append((
             happened.contact_id, program.id, happened.event, happened.ref, event_id, content_hash, happened.order_ref,
             recorded.transaction_id, recorded.points, recorded.rules, occurred_at, now, self.by,
+            recorded.challenges,
         ))  # fmt: skip
         about = {} if happened.order_ref is None else {"order_ref": happened.order_ref}
         self.entries.append(
@@ -354,6 +374,11 @@ class _Plan:
         return event_id
 
 
+def _stamps(fact: tuple[UUID, str]) -> bool:
+    """Whether a challenge may count it: a purchase is none because somebody says so."""
+    return fact[1] != PURCHASE
+
+
 def _activates(program: Program, happened: Happened) -> bool:
     """Whether the points of an order have waited for this."""
     return happened.order_ref is not None and happened.event == program.activation.event
@@ -364,7 +389,8 @@ def _again(stored: Mapping[str, Any], content_hash: bytes, book: Book) -> EventR
         raise EventRefReused("This event was recorded with another time or order. Give another event its own ref.")
     return EventRecorded(
         stored["event"], stored["ref"], stored["points"], stored["transaction_id"],
-        [RuleRow(**rule) for rule in stored["rules"]], balances.balance(book), balances.tier(book),
+        [RuleRow(**rule) for rule in stored["rules"]], cards.stamped_of(stored["challenges"]),
+        balances.balance(book), balances.tier(book),
     )  # fmt: skip
 
 

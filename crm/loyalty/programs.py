@@ -21,6 +21,7 @@ from crm.loyalty.conversion import Conversion
 from crm.loyalty.earning import Rule
 from crm.loyalty.expiry import Activation, Expiry
 from crm.loyalty.ladders import Ladder, Tier
+from crm.loyalty.stamping import Challenge
 from crm.loyalty.tiers import TierPolicy, TierView
 
 programs = Table(
@@ -115,11 +116,17 @@ class Program:
     milestones: tuple[int, ...]
     explicit_enrolment: bool
     redemption: Conversion | None = None
+    challenges: tuple[Challenge, ...] = ()
+    """Those that are open, in the order they were made."""
 
     @property
     def limited(self) -> bool:
         """Whether a rule has limits, so that a post must know what was had before."""
         return any(rule.limits for rule in self.rules)
+
+    def challenges_of(self, event: str) -> list[Challenge]:
+        """The open challenges that count such events."""
+        return [challenge for challenge in self.challenges if challenge.event == event]
 
 
 async def create(
@@ -255,7 +262,9 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
             (SELECT jsonb_agg(jsonb_build_array(r.id, r.version, r.definition) ORDER BY r.id) FROM earning_rules r
              WHERE r.program_id = p.id AND r.deleted_at IS NULL) AS rules,
             (SELECT jsonb_agg(jsonb_build_array(t.id, t.name, t.threshold, t.benefits) ORDER BY t.threshold)
-             FROM tiers t WHERE t.program_id = p.id) AS tiers
+             FROM tiers t WHERE t.program_id = p.id) AS tiers,
+            (SELECT jsonb_agg(jsonb_build_array(c.id, c.definition) ORDER BY c.id) FROM challenges c
+             WHERE c.program_id = p.id AND c.status = 'active' AND c.deleted_at IS NULL) AS challenges
         FROM programs p WHERE p.id = $1
         """,
         program_id,
@@ -292,6 +301,7 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
         milestones=tuple(sorted(settings["milestones"])),
         explicit_enrolment=settings["enrolment"] == "explicit",
         redemption=Conversion.of(settings.get("redemption")),
+        challenges=tuple(Challenge.of(doc, id=UUID(challenge_id)) for challenge_id, doc in row["challenges"] or ()),
     )  # fmt: skip
     return program
 

@@ -49,7 +49,7 @@ class LimitReached(Conflict):
 
 class NotEligible(Conflict):
     code = "not_eligible"
-    title = "This member can't have this reward now"
+    title = "The member is not eligible"
 
 
 class OneAtATime(Invalid):

@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from crm.db.session import Session
-from crm.loyalty import journal, programs
+from crm.loyalty import cards, journal, programs, referring
 from crm.loyalty.basket import Purchase
 from crm.loyalty.expiry import local_day
 from crm.loyalty.journal import Locked
@@ -14,6 +14,7 @@ from crm.loyalty.ledger import AHEAD_MAX
 from crm.loyalty.limits import period_keys
 from crm.loyalty.programs import Program
 from crm.loyalty.purchases import Bought, Plan, Recorded
+from crm.loyalty.stamping import PURCHASE
 
 _NOBODY: Final = UUID(int=0)
 
@@ -43,8 +44,15 @@ async def simulate(
     imagined = await _imagine(
         session, program, contact_id, at=purchase.occurred_at, now=max(now, purchase.occurred_at) if planned else now
     )
-    recorded, _ = Plan(imagined, "", include_drafts=include_drafts).add(who, Bought(who, purchase))
-    return replace(recorded, transaction_id=None)
+    plan = Plan(
+        imagined,
+        "",
+        cards=await cards.of_members(session, locked=imagined, by="", facts=[(who, PURCHASE)]),
+        friends=await referring.friends(session, locked=imagined, by=""),
+        include_drafts=include_drafts,
+    )
+    recorded, _ = plan.add(who, Bought(who, purchase))
+    return replace(recorded, transaction_id=None, challenges=[cards.imagined(each) for each in recorded.challenges])
 
 
 async def _imagine(

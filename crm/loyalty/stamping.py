@@ -5,7 +5,7 @@ full with `goal` stamps, and what is over stands on the next one. A streak count
 full with `goal` periods in a row, each with something in it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -14,11 +14,11 @@ from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from crm.loyalty.basket import NONE, SHIPPING, Basket, Filter, Purchase, goods_of
+from crm.loyalty.basket import NONE, SHIPPING, Basket, Filter, goods_of
 from crm.loyalty.earning import Window, window_of
 from crm.loyalty.expiry import local_day, start_of
 from crm.loyalty.limits import UNUSED, Limit, Used, period_key, resets_at
-from crm.loyalty.refunding import Refund, Undone, half_up
+from crm.loyalty.refunding import Returned, half_up
 
 Kind: TypeAlias = Literal["count", "streak"]
 Per: TypeAlias = Literal["day", "week", "month"]
@@ -225,34 +225,37 @@ def first_day(per: Per, period: int) -> date:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """By what a purchase had its stamps, kept with them: whatever becomes of the challenge, a refund goes by this."""
+    """By what a purchase had its stamps, kept with them: whatever becomes of the challenge, a refund goes by this.
+
+    `periods` are those in which the stamps used up limits.
+    """
 
     lines: Sequence[int]
     per_unit: bool = False
     min_spend: Decimal | None = None
+    periods: Sequence[str] = ()
 
 
-def left(purchase: Purchase, terms: Terms, *, basis: Decimal, refunds: Iterable[Refund], undone: Undone) -> int:
-    """How many stamps a purchase would have had without what `refunds` gave back; they are `undone` together.
+def left(returned: Returned, terms: Terms) -> int:
+    """How many stamps a purchase would have had without what was given back so far.
 
     Of units, an amount gives back its share. A visit is undone with the last line that counted, with the whole order,
     or where too little is left of it.
     """
-    remains = Fraction(basis) * (1 - undone.share)
-    if undone.complete or (terms.min_spend is not None and remains < Fraction(terms.min_spend)):
+    if returned.undone.complete or (terms.min_spend is not None and returned.remains < Fraction(terms.min_spend)):
         return 0
-    sold = [line.quantity for line in purchase.lines] or [Decimal(1)]
-    returned = [Decimal(0)] * len(sold)
+    sold = [line.quantity for line in returned.purchase.lines] or [Decimal(1)]
+    back = [Decimal(0)] * len(sold)
     money = NONE
-    for refund in refunds:
+    for refund in returned.refunds:
         money += Fraction(refund.amount or 0)
         for each in refund.lines:
-            returned[each.line] += each.quantity
+            back[each.line] += each.quantity
     if not terms.per_unit:
-        gone = any(returned[index] for index in terms.lines)
-        return int(not gone or any(returned[index] < sold[index] for index in terms.lines))
-    units = sum((Fraction(sold[index] - returned[index]) for index in terms.lines), NONE)
-    whole = sum(goods_of(purchase), NONE)
+        gone = any(back[index] for index in terms.lines)
+        return int(not gone or any(back[index] < sold[index] for index in terms.lines))
+    units = sum((Fraction(sold[index] - back[index]) for index in terms.lines), NONE)
+    whole = sum(goods_of(returned.purchase), NONE)
     return half_up(units * (1 - money / whole if whole else 1))
 
 
