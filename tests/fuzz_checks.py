@@ -58,6 +58,7 @@ _RULES = frozenset(
         "program_required",
         "reserved_kind",
         "unknown_discount_line",
+        "unknown_reward",
         "unknown_tier",
     }
 )

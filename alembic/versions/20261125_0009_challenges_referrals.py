@@ -9,6 +9,7 @@ depends_on = None
 
 # Constant defaults: no row is rewritten.
 COLUMNS = (
+    "ALTER TABLE programs ADD COLUMN has_referrals boolean NOT NULL DEFAULT false",
     "ALTER TABLE purchases ADD COLUMN challenges jsonb NOT NULL DEFAULT '[]'",
     "ALTER TABLE loyalty_events ADD COLUMN challenges jsonb NOT NULL DEFAULT '[]'",
     "ALTER TABLE refunds ADD COLUMN challenges jsonb NOT NULL DEFAULT '[]'",
@@ -188,6 +189,8 @@ LOCK = (
         known integer;
         periods text[];
         buyers uuid[] := p_contacts;
+        referring boolean;
+        deciding boolean;
     BEGIN
         IF p_key IS NOT NULL THEN
             PERFORM pg_advisory_xact_lock(('x' || encode(substr(p_key, 1, 8), 'hex'))::bit(64)::bigint);
@@ -200,23 +203,24 @@ LOCK = (
         END IF;
 
         IF p_subject IS NOT NULL THEN
-            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
-            INTO program, program_version, zone, invited
+            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit', p.has_referrals
+            INTO program, program_version, zone, invited, referring
             FROM points_transactions t JOIN programs p ON p.id = t.program_id
             WHERE t.contact_id = p_contacts[1] AND t.id = p_subject;
         ELSIF p_program IS NULL THEN
-            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
-            INTO program, program_version, zone, invited FROM programs p WHERE p.is_default;
+            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit', p.has_referrals
+            INTO program, program_version, zone, invited, referring FROM programs p WHERE p.is_default;
         ELSE
-            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
-            INTO program, program_version, zone, invited FROM programs p WHERE p.id = p_program;
+            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit', p.has_referrals
+            INTO program, program_version, zone, invited, referring FROM programs p WHERE p.id = p_program;
         END IF;
         IF program IS NULL THEN
             RETURN;
         END IF;
         program_id := program;
 
-        IF p_referrals THEN
+        deciding := p_referrals AND referring;
+        IF deciding THEN
             SELECT coalesce(array_agg(DISTINCT u.id), '{}') INTO p_contacts FROM (
                 SELECT unnest(buyers) AS id
                 UNION ALL
@@ -256,7 +260,7 @@ LOCK = (
         IF p_subject IS NOT NULL THEN
             subject := points_subject(p_contacts[1], p_subject);
         END IF;
-        IF p_referrals THEN
+        IF deciding THEN
             SELECT jsonb_agg(jsonb_build_array(
                 r.contact_id, r.id, r.other_id, r.status, r.points, r.other_points, r.min_spend::text, r.hold_days,
                 r.order_ref)) INTO referrals

@@ -18,10 +18,11 @@ from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert
 from crm.errors import NotFound
 from crm.interactions import timeline
-from crm.loyalty import codes, journal, limits, programs, referring
+from crm.loyalty import codes, journal, limits, referring
 from crm.loyalty.expiry import local_day
 from crm.loyalty.journal import Locked
 from crm.loyalty.limits import Period
+from crm.loyalty.programs import ProgramNotFound
 from crm.loyalty.referring import referrals
 from crm.loyalty.rewards import NotEligible
 
@@ -155,7 +156,9 @@ class Referral:
 
 async def set_policy(session: Session, *, program_id: UUID, policy: ReferralPolicy, now: datetime) -> ReferralPolicy:
     """Promise something for referrals; those made before keep what they were promised. Raises ProgramNotFound."""
-    await programs.get(session, program_id=program_id)
+    # From now on, locking somebody's account for an order looks for who referred them.
+    if not await session.execute("UPDATE programs SET has_referrals = true WHERE id = $1", program_id):
+        raise ProgramNotFound("No program has this id.")
     await session.execute(
         """
         INSERT INTO referral_policies

@@ -18,7 +18,7 @@ from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.db.writes import Update
 from crm.interactions import timeline
-from crm.loyalty import bonuses, journal
+from crm.loyalty import bonuses, journal, rows
 from crm.loyalty.basket import Purchase
 from crm.loyalty.books import Book, PointsOutOfRange
 from crm.loyalty.expiry import Activation
@@ -60,6 +60,12 @@ _UNDONE: Final = ("contact_id", "id", "status", "reason", "points_taken_back", "
 _SIDES: Final = """
     SELECT contact_id, role, points, transaction_id FROM referrals
     WHERE contact_id = ANY ($1) AND id = $2 AND status = 'qualified' ORDER BY contact_id
+"""
+# In the form of `lock_accounts`, for those who lock nothing.
+_OPEN: Final = """
+    SELECT jsonb_agg(jsonb_build_array(
+        contact_id, id, other_id, status, points, other_points, min_spend::text, hold_days, order_ref))
+    FROM referrals WHERE contact_id = $1 AND program_id = $2 AND role = 'referee' AND status = 'pending'
 """
 _IDENTITIES: Final = (
     "SELECT contact_id, kind, value FROM contact_identities WHERE contact_id = ANY ($1) AND kind = ANY ($2)"
@@ -184,6 +190,11 @@ class Friends:
         )  # fmt: skip
 
 
+async def imagine(session: Session, *, program_id: UUID, contact_id: UUID) -> dict[UUID, Referred]:
+    """The open referral that a lock would find of this contact, by the contact. Nothing is locked."""
+    return rows.referrals_of(await session.fetchval(_OPEN, contact_id, program_id))
+
+
 async def friends(session: Session, *, locked: Locked, by: str) -> Friends:
     """The referrals about which a post may decide: one query where there are open ones, or none."""
     pairs = [(each.contact_id, each.other_id) for each in locked.referrals.values() if each.status == "pending"]
@@ -194,9 +205,9 @@ async def same_people(session: Session, *, pairs: Sequence[tuple[UUID, UUID]]) -
     """The first of each pair of contacts who are one person by what reaches them."""
     if not pairs:
         return []
-    rows = await session.fetch(_IDENTITIES, list({one for pair in pairs for one in pair}), list(sameness.KINDS))
+    found = await session.fetch(_IDENTITIES, list({one for pair in pairs for one in pair}), list(sameness.KINDS))
     known: dict[UUID, list[tuple[str, str]]] = {}
-    for contact_id, kind, value in rows:
+    for contact_id, kind, value in found:
         known.setdefault(contact_id, []).append((kind, value))
     reached = {contact_id: sameness.reached(identities) for contact_id, identities in known.items()}
     nothing: frozenset[str] = frozenset()

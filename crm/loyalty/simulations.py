@@ -71,4 +71,5 @@ async def _imagine(
     )
     if program.explicit_enrolment and not found.enrolled:
         return Locked(program, {}, {}, None, now, strangers=frozenset({contact_id}))
-    return Locked(program, {contact_id: found.book}, {}, None, now)
+    referrals = await referring.imagine(session, program_id=program.id, contact_id=contact_id)
+    return Locked(program, {contact_id: found.book}, {}, None, now, referrals=referrals)

@@ -46,8 +46,8 @@ CORE = (
     "create_contact", "record_interaction", "record_interaction_by_identity", "create_program", "create_earning_rule",
     "create_tier", "set_tier_policy", "award_points", "adjust_points", "record_purchase", "record_purchase_by_identity",
     "redeem_points", "reverse_redemption", "create_key", "simulate_purchase", "record_event", "set_membership",
-    "pin_tier", "issue_member_token", "get_me", "redeem_my_points",
-    "create_challenge", "set_referral_policy", "record_referral", "create_reward", "simulate_redemption", "issue_voucher", "fill_voucher_pool", "use_voucher",
+    "pin_tier", "issue_member_token", "get_me", "redeem_my_points", "create_reward", "simulate_redemption",
+    "issue_voucher", "fill_voucher_pool", "use_voucher", "create_challenge", "set_referral_policy", "record_referral",
 )  # fmt: skip
 
 
