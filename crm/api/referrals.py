@@ -54,7 +54,7 @@ class ReferralPolicyBody(Body):
     @model_validator(mode="after")
     def _for_somebody(self) -> "ReferralPolicyBody":
         if not self.referrer_points and not self.referee_points:
-            raise PydanticCustomError("points", "give points to one side at least")
+            raise PydanticCustomError("points_for_nobody", "give points to one side at least")
         return self
 
     def policy(self) -> ReferralPolicy:
