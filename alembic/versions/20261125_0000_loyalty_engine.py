@@ -107,6 +107,10 @@ FACTS = (
         points_taken_back bigint NOT NULL,
         points_returned bigint NOT NULL,
         points_returned_expired bigint NOT NULL,
+        counted_points bigint NOT NULL,
+        counted_at timestamptz,
+        counted_spend numeric NOT NULL,
+        counted_visits bigint NOT NULL,
         transaction_id uuid,
         return_transaction_id uuid,
         occurred_at timestamptz NOT NULL,
@@ -203,7 +207,7 @@ LOT = """
 """
 
 # What a plan or a balance needs to know of accounts. `lots` holds the first open lots in the order of spending, or all
-# of them where something is due at `p_now` that nobody has written down yet; `holds` those that are due by then.
+# of them where something is due at `p_now` that nobody has written down yet, and then `holds` all open ones.
 # The functions of these names with fewer arguments stay for the version that is being replaced.
 STATE = (
     f"""
@@ -254,7 +258,6 @@ STATE = (
                 )))
                 FROM holds h
                 WHERE h.contact_id = a.contact_id AND h.program_id = a.program_id AND h.status = 'held'
-                    AND h.expires_at <= p_now
             ) END,
             CASE WHEN p.tier_policy ->> 'window' IN ('calendar_year', 'rolling_months') THEN (
                 SELECT jsonb_agg(jsonb_build_array(d.local_on, d.points, d.spend::text, d.visits))
@@ -347,16 +350,16 @@ LOCK = (
         END IF;
 
         IF p_subject IS NOT NULL THEN
-            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
-            INTO program, program_version, zone, invited
+            SELECT p.id, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
+            INTO program, zone, invited
             FROM points_transactions t JOIN programs p ON p.id = t.program_id
             WHERE t.contact_id = p_contacts[1] AND t.id = p_subject;
         ELSIF p_program IS NULL THEN
-            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
-            INTO program, program_version, zone, invited FROM programs p WHERE p.is_default;
+            SELECT p.id, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
+            INTO program, zone, invited FROM programs p WHERE p.is_default;
         ELSE
-            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
-            INTO program, program_version, zone, invited FROM programs p WHERE p.id = p_program;
+            SELECT p.id, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
+            INTO program, zone, invited FROM programs p WHERE p.id = p_program;
         END IF;
         IF program IS NULL THEN
             RETURN;
@@ -386,6 +389,8 @@ LOCK = (
             ON CONFLICT (contact_id, program_id) DO UPDATE SET updated_at = a.updated_at WHERE false;
         END IF;
 
+        -- Only now: terms that changed while this waited for the accounts hold for this post.
+        SELECT p.version INTO program_version FROM programs p WHERE p.id = program;
         IF cardinality(p_order_refs) > 0 THEN
             SELECT jsonb_object_agg(d.order_ref, d.contact_id) INTO orders FROM order_directory d
             WHERE d.program_id = program AND d.order_ref = ANY (p_order_refs);

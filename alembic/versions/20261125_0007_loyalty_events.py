@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "20261125_0007"
-down_revision = "20261125_0004"
+down_revision = "20261125_0005"
 branch_labels = None
 depends_on = None
 

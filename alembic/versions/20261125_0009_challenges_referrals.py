@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "20261125_0009"
-down_revision = "20261125_0007"
+down_revision = "20261125_0010"
 branch_labels = None
 depends_on = None
 
@@ -77,7 +77,8 @@ CHALLENGES = (
     CREATE TRIGGER challenge_stamps_append_only BEFORE UPDATE OR DELETE ON challenge_stamps
         FOR EACH ROW EXECUTE FUNCTION refuse_change()
     """,
-    # A card that was filled, by which fact, and what became of its points or its reward.
+    # A card that was filled, by which fact, and what became of its points or its reward. `counted_at`: on what day its
+    # points no longer count towards the tiers.
     """
     CREATE TABLE challenge_cards (
         contact_id uuid NOT NULL,
@@ -94,6 +95,8 @@ CHALLENGES = (
         ref text COLLATE "C" NOT NULL,
         points_taken_back bigint NOT NULL CHECK (points_taken_back BETWEEN 0 AND points),
         reversal_id uuid,
+        counted_at timestamptz,
+        ended_at timestamptz,
         filled_at timestamptz NOT NULL,
         recorded_at timestamptz NOT NULL,
         PRIMARY KEY (contact_id, program_id, challenge_id, card)
@@ -141,6 +144,7 @@ REFERRALS = (
         transaction_id uuid,
         points_taken_back bigint NOT NULL DEFAULT 0 CHECK (points_taken_back BETWEEN 0 AND points),
         reversal_id uuid,
+        counted_at timestamptz,
         created_at timestamptz NOT NULL,
         qualified_at timestamptz,
         activates_at timestamptz,
@@ -203,16 +207,16 @@ LOCK = (
         END IF;
 
         IF p_subject IS NOT NULL THEN
-            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit', p.has_referrals
-            INTO program, program_version, zone, invited, referring
+            SELECT p.id, p.time_zone, p.settings ->> 'enrolment' = 'explicit', p.has_referrals
+            INTO program, zone, invited, referring
             FROM points_transactions t JOIN programs p ON p.id = t.program_id
             WHERE t.contact_id = p_contacts[1] AND t.id = p_subject;
         ELSIF p_program IS NULL THEN
-            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit', p.has_referrals
-            INTO program, program_version, zone, invited, referring FROM programs p WHERE p.is_default;
+            SELECT p.id, p.time_zone, p.settings ->> 'enrolment' = 'explicit', p.has_referrals
+            INTO program, zone, invited, referring FROM programs p WHERE p.is_default;
         ELSE
-            SELECT p.id, p.version, p.time_zone, p.settings ->> 'enrolment' = 'explicit', p.has_referrals
-            INTO program, program_version, zone, invited, referring FROM programs p WHERE p.id = p_program;
+            SELECT p.id, p.time_zone, p.settings ->> 'enrolment' = 'explicit', p.has_referrals
+            INTO program, zone, invited, referring FROM programs p WHERE p.id = p_program;
         END IF;
         IF program IS NULL THEN
             RETURN;
@@ -253,6 +257,8 @@ LOCK = (
             ON CONFLICT (contact_id, program_id) DO UPDATE SET updated_at = a.updated_at WHERE false;
         END IF;
 
+        -- Only now: terms that changed while this waited for the accounts hold for this post.
+        SELECT p.version INTO program_version FROM programs p WHERE p.id = program;
         IF cardinality(p_order_refs) > 0 THEN
             SELECT jsonb_object_agg(d.order_ref, d.contact_id) INTO orders FROM order_directory d
             WHERE d.program_id = program AND d.order_ref = ANY (p_order_refs);

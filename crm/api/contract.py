@@ -242,7 +242,8 @@ class _Operation:
         if status == _NO_CONTENT:
             return {str(status): {"description": "Done.", **answer}}
         answer["content"] = {
-            self._handler.media_type or "application/json": _content(schemas[self._answer, "serialization"])
+            self._handler.media_type or "application/json": _content(schemas[self._answer, "serialization"]),
+            **{media_type: {"schema": {"type": "string"}} for media_type in opt["also"]},
         }
         first = {str(status): {"description": _said_of(self._answer), **answer}}
         return first if opt["repeated"] is None else {"200": {"description": opt["repeated"], **answer}, **first}
@@ -272,7 +273,7 @@ class _Operation:
             if not isinstance(said, QueryParameter | HeaderParameter):
                 continue
             schema = _limited(field, said) | (said.schema_extra or {})
-            if isinstance(field.default, int):
+            if isinstance(field.default, int | str):
                 schema["default"] = field.default
             yield {
                 "name": said.name or name, "in": said.param_type.value, "description": said.description or "",
@@ -284,7 +285,8 @@ class _Operation:
 
 def _limited(field: FieldDefinition, said: ParameterKwarg) -> _Json:
     """A parameter's schema; a parameter that may be left out is never null."""
-    type_ = next((part.annotation for part in field.inner_types if part.annotation is not type(None)), field.annotation)
+    choices = field.inner_types if field.is_optional else ()
+    type_ = next((part.annotation for part in choices if part.annotation is not type(None)), field.annotation)
     limits = {name: getattr(said, name) for name in ("ge", "le", "min_length", "max_length", "pattern")}
     return msgspec.json.schema(Annotated[type_, msgspec.Meta(**limits)])
 

@@ -15,6 +15,8 @@ _REVIEWED: Final = "0198f3b8-3c5d-7b11-a2f6-4e9d1c7a5b38"
 _REVERSAL: Final = "0198f3b6-1f0c-7e8b-a13f-5d7c9e1b3a44"
 _REWARD: Final = "0198f3b7-2a4c-7b6d-9e8f-0a1b2c3d4e5f"
 _VOUCHER: Final = "0198f3b8-71d0-7c5e-8f3a-2b4c6d8e0f1a"
+_OFFER: Final = "0198f3bb-0c1d-7e2f-8a3b-4c5d6e7f8091"
+_CLAIM: Final = "0198f3bc-1d2e-7f30-9b4c-5d6e7f8091a2"
 _USE: Final = "0198f3ba-5e6f-7081-92a3-b4c5d6e7f809"
 _CODE: Final = "7WQ2-HX4T-M3PV"
 _CHALLENGE: Final = "0198f3a2-1d6b-7f2e-9a40-3b5d7f9c1e82"
@@ -23,6 +25,7 @@ _HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
 _CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
 _REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
 _FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
+_BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _LATER: Final = "2026-12-01T17:00:00Z"
@@ -89,8 +92,8 @@ _REVIEW_RULES: Final = [{
 _CARD: Final = {"kind": "card", "value": "6012 3456"}
 _NEW_RULE: Final = {"name": "A point for each 1,000", "kind": "per_amount", "points": 1, "per": "1000"}
 _NEW_PROGRAM: Final = {
-    "name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta",
-    "expiry": {"kind": "after", "months": 12, "round_up_to": "month"},
+    "name": "Kopi Club", "currency": "IDR", "time_zone": "Asia/Jakarta", "cost_per_point": "8.00",
+    "expected_breakage": "0.2", "expiry": {"kind": "after", "months": 12, "round_up_to": "month"},
 }  # fmt: skip
 _NEW_TIER: Final = {"name": "Gold", "threshold": 1000, "benefits": {"earn_factor": "1.5"}}
 _POLICY: Final = {
@@ -101,10 +104,31 @@ _NEW_REWARD: Final[Mapping[str, Any]] = {
     "name": "A free coffee", "cost": 40, "limits": [{"times": 2, "per": "week"}], "fulfilment": "voucher",
     "valid_days": 30, "description": "Any size.",
 }  # fmt: skip
+_WINDOW: Final = {"from": "2026-11-01", "to": "2026-11-08"}
+_NEW_OFFER: Final[Mapping[str, Any]] = {
+    "name": "50 points for coffee lovers", "description": "Thank you for the first hundred cups.",
+    "audience": {"condition": {"did": "purchase", "count": {"gte": 100}}, "tier_id": _TIER}, "window": _WINDOW,
+    "benefit": {"kind": "bonus_points", "points": 50}, "claims_max": 1000, "categories": ["coffee"],
+}  # fmt: skip
+_GIVEN: Final = {
+    "id": _CLAIM, "offer_id": _OFFER, "number": 1, "benefit": _NEW_OFFER["benefit"], "points": 50,
+    "transaction_id": _AWARD, "voucher": None, "redemption_id": None,
+}  # fmt: skip
 _POOL: Final[Mapping[str, Any]] = {
     "id": "0198f3b9-3c2d-7a41-8e5f-6b7c8d9e0f12", "program_id": _PROGRAM, "name": "Cinema, May", "reward_id": _REWARD,
     "codes_count": 2, "codes_left": 2, "created_at": _NOW,
 }  # fmt: skip
+_MOVED: Final = {
+    "issued": 1800, "redeemed": 640, "returned": 40, "expired": 100, "revoked": 10, "transferred_out": 25,
+    "transferred_in": 25, "net": 1090,
+}  # fmt: skip
+_COHORT: Final = {
+    "starts_on": "2026-10-01", "ends_on": "2026-10-31", "issued": 1800, "redeemed": 450, "expired": 90, "revoked": 10,
+    "transferred": 50, "open": 1200, "breakage_rate": "0.0500", "redemption_rate": "0.2500",
+}  # fmt: skip
+_DOUBLE: Final = {"name": "Twice from 50,000", "kind": "multiplier", "factor": "2", "min_spend": "50000"}
+_QUESTION: Final = {"rules": [_NEW_RULE, _DOUBLE], "include_drafts": False, "conditions": "now"}
+_OCTOBER: Final = {"from": "2026-10-01", "to": "2026-10-31"}
 
 EXAMPLES: Final[Mapping[str, Any]] = {
     "NewKey": {"name": "Till 3", "scopes": ["contacts:read", "loyalty:award"]},
@@ -147,14 +171,21 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "earn_on": {"tax": False, "shipping": False}, "activation": {"days": 0},
         "expiry": {"kind": "after", "months": 12, "round_up_to": "month"}, "return_policy": "within_balance",
         "spent_return_policy": "prorate", "return_grace_days": 0, "milestones": [], "enrolment": "automatic",
-        "redemption": None, "version": 1, "created_at": _NOW, "updated_at": _NOW,
+        "redemption": None, "cost_per_point": "8.00",
+        "expected_breakage": "0.2", "version": 1, "created_at": _NOW, "updated_at": _NOW,
     },
     "ProgramPatch": {"redemption": {"points": 100, "amount": "1000.00", "min_points": 200, "max_share": "0.5"}},
     "NewEarningRule": _NEW_RULE,
-    "EarningRulePatch": {"points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]}},
+    "EarningRulePatch": {
+        "points": 2, "window": {"weekdays": ["tue"], "hours": ["16:00", "18:00"]},
+        "condition": {"all": [
+            {"field": "tier", "op": "in", "value": ["Silver", "Gold"]},
+            {"did": "purchase", "count": {"gte": 2}, "within": "P90D"},
+        ]},
+    },
     "EarningRule": {
         "id": _RULE, "program_id": _PROGRAM, "version": 1, **_NEW_RULE, "status": "active", "factor": "1",
-        "event": None, "limits": [], "filter": None, "window": None, "min_spend": None, "code": None,
+        "event": None, "limits": [], "filter": None, "condition": None, "window": None, "min_spend": None, "code": None,
         "max_points_per_purchase": None,
         "over_max": "trim", "stackable": True, "priority": 0, "applies_to": "amount", "created_at": _NOW,
         "updated_at": _NOW,
@@ -251,14 +282,42 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "NewReward": {**_NEW_REWARD, "stock": 50},
     "RewardPatch": {"cost": 50, "stock": 20},
     "RewardView": {
-        "id": _REWARD, "program_id": _PROGRAM, **_NEW_REWARD, "stock": 50, "window": None, "tier_id": None,
-        "code_pattern": None, "status": "active", "created_at": _NOW, "updated_at": _NOW,
+        "id": _REWARD, "program_id": _PROGRAM, **_NEW_REWARD, "stock": 50, "window": None, "condition": None,
+        "tier_id": None, "code_pattern": None, "categories": None, "skus": None, "status": "active",
+        "created_at": _NOW, "updated_at": _NOW,
     },
     "Choice": {
         "id": _REWARD, "name": "A free coffee", "description": "Any size.", "cost": 40, "stock": 50,
         "fulfilment": "voucher", "tier_id": None, "valid_days": 30, "available": False,
-        "why_not": [{"code": "insufficient_points", "missing": 5, "until": None, "tier": None}],
+        "why_not": [{"code": "insufficient_points", "missing": 5, "until": None, "tier": None}], "score": 261,
+        "reasons": [{"code": "points_to_go", "text": "5 points to go"}],
     },
+    "NewOffer": _NEW_OFFER,
+    "OfferPatch": {"audience": {"contact_ids": [_CONTACT, _FRIEND]}, "personal_code": True},
+    "OfferView": {
+        "id": _OFFER, "program_id": _PROGRAM, "version": 1, **_NEW_OFFER,
+        "audience": {**_NEW_OFFER["audience"], "contacts_count": None}, "claims_left": 1000,
+        "claims_max_per_member": 1, "personal_code": False, "auto": False, "skus": None, "status": "active",
+        "created_at": _NOW, "updated_at": _NOW,
+    },
+    "Recipient": {"contact_id": _CONTACT, "named": True, "code": _CODE, "added_at": _NOW},
+    "Offered": {
+        "id": _OFFER, "program_id": _PROGRAM, "name": "50 points for coffee lovers",
+        "description": "Thank you for the first hundred cups.", "benefit": _NEW_OFFER["benefit"], "window": _WINDOW,
+        "ends_at": "2026-11-08T17:00:00Z", "auto": False, "claims_left": 1, "personal_code": False, "code": None,
+        "score": 720,
+        "reasons": [
+            {"code": "often_bought", "text": "you buy coffee often"}, {"code": "for_tier", "text": "for Gold members"},
+        ],
+    },
+    "OfferCode": {"offer_id": _OFFER, "code": _CODE},
+    "NewClaim": {"store": "Bandung"},
+    "NewClaimByCode": {"code": "7wq2 hx4t m3pv"},
+    "Claimed": {**_GIVEN, "balance": _balance(135, earned=145), "tier": _tier(855)},
+    "ClaimView": {
+        **_GIVEN, "offer_name": "50 points for coffee lovers", "program_id": _PROGRAM, "occurred_at": _NOW,
+    },
+    "MyClaim": {},
     "NewChallenge": _NEW_CHALLENGE,
     "ChallengePatch": {"points": 60, "status": "active"},
     "ChallengeView": {
@@ -314,6 +373,56 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "id": "0198f3a9-2e74-7b0f-8c5a-4d6e8f0a2b3c", "occurred_at": _THEN, "channel": "whatsapp", "kind": "message",
         "direction": "inbound", "subject": None, "body": "Is my order ready?", "data": {},
     },
+    "Statement": {
+        "contact_id": _CONTACT, "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta",
+        "starts_on": "2026-11-01", "ends_on": "2026-11-30", "as_of": "2026-12-01T02:00:00Z",
+        "opening": {"available": 40, "pending": 0, "held": 0}, "closing": {"available": 85, "pending": 0, "held": 0},
+        "totals": [{"kind": "earn", "count": 1, "points": 45, "available": 45, "pending": 0, "held": 0}],
+        "omitted": None,
+        "entries": [{
+            "transaction_id": _EARNING, "kind": "earn", "reason": None, "order_ref": "INV-1001", "occurred_at": _THEN,
+            "points": 45, "available": 45, "pending": 0, "held": 0, "available_after": 85,
+        }],
+        "expiring": [{"points": 45, "expires_at": "2027-11-01T17:00:00Z"}], "expiring_later": 0, "tier": _tier(905),
+    },
+    "Liability": {
+        "program_id": _PROGRAM, "as_of": _NOW, "points": 12500, "pending": 500, "available": 11800, "held": 200,
+        "deficit": 40, "cost_per_point": "8.00", "expected_breakage": "0.2",
+        "liability": {"amount": "80000.00", "currency": "IDR"},
+    },
+    "PointsReport": {
+        "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta", "by": "month",
+        "periods": [{"starts_on": "2026-10-01", "ends_on": "2026-10-31", **_MOVED}],
+        "total": {"starts_on": "2026-10-01", "ends_on": "2026-10-31", **_MOVED},
+    },
+    "CohortReport": {
+        "program_id": _PROGRAM, "program_name": "Kopi Club", "time_zone": "Asia/Jakarta",
+        "cohorts": [_COHORT], "total": _COHORT,
+        "deficits": {"issued": 0, "redeemed": 0, "expired": 0, "revoked": 90, "transferred": -50, "open": -40},
+    },
+    "NewBacktest": {**_OCTOBER, **_QUESTION},
+    "Backtest": {
+        "id": _BACKTEST, "program_id": _PROGRAM, "status": "completed", "period": _OCTOBER, **_QUESTION,
+        "progress": {"done": 1180, "total": 1180},
+        "report": {
+            "purchases": 1180, "members": 402, "points_issued": 53100, "points_tried": 61340, "difference": 8240,
+            "members_more": 97, "members_less": 0, "members_same": 305,
+            "cost": {"currency": "IDR", "issued": "531000", "tried": "613400", "difference": "82400"},
+            "rules": [
+                {"rule_id": None, "version": None, "name": _NEW_RULE["name"], "applied": 1180, "points": 53100,
+                 "assumed": 0},
+                {"rule_id": None, "version": None, "name": _DOUBLE["name"], "applied": 146, "points": 8240,
+                 "assumed": 0},
+            ],
+            "months": [
+                {"month": "2026-10", "purchases": 1180, "points_issued": 53100, "points_tried": 61340},
+            ],
+            "largest_differences": [
+                {"contact_id": _CONTACT, "points_issued": 310, "points_tried": 560, "difference": 250},
+            ],
+        },
+        "by": "key:Till 3", "created_at": _NOW, "finished_at": _NOW,
+    },
 }  # fmt: skip
 
 REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
@@ -346,6 +455,18 @@ REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         {"why_not": [{"code": "tier_needed", "missing": 905, "until": None, "tier": "Gold"}]},
     ),
     "voucher_invalid": ("It is used up.", {"why_not": [{"code": "used_up"}]}),
+    "invalid_condition": (
+        "`errors` says for each place what is wrong and what can stand there.",
+        {
+            "errors": [
+                {
+                    "pointer": "/condition/field",
+                    "code": "unknown_field",
+                    "message": "there is no such field; close to it: tags",
+                }
+            ]
+        },
+    ),
     "order_ref_reused": ("This order belongs to another contact.", {}),
     "currency_mismatch": ("The program counts in IDR, the purchase is in SGD.", {}),
     "idempotency_key_reused": ("Use a new key for a new request; this one was used with another body.", {}),

@@ -10,10 +10,9 @@ from litestar.params import FromPath, QueryParameter
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from crm.api import batches, paging
+from crm.api import batches, moments, paging
 from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
-from crm.api.parameters import DATE_TIME, moment
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, get, post
 from crm.api.schemas import Body, Code, ExternalId, Instant, JsonObject, Reference, Text, either
 from crm.contacts.addresses import LENGTH_MAX, InvalidIdentity
@@ -199,10 +198,13 @@ _ChannelFilter = Annotated[
 _KindFilter = Annotated[str | None, QueryParameter(name="kind", pattern=_NAME, description="Only of this kind.")]
 _Since = Annotated[
     str | None,
-    QueryParameter(name="from", max_length=40, schema_extra=DATE_TIME, description="What occurred then or later."),
+    QueryParameter(
+        name="from", max_length=40, schema_extra=moments.DATE_TIME, description="What occurred then or later."
+    ),
 ]
 _Until = Annotated[
-    str | None, QueryParameter(name="to", max_length=40, schema_extra=DATE_TIME, description="What occurred before.")
+    str | None,
+    QueryParameter(name="to", max_length=40, schema_extra=moments.DATE_TIME, description="What occurred before."),
 ]
 
 
@@ -248,8 +250,8 @@ async def _page(
 ) -> Page[Interaction]:  # fmt: skip
     before = paging.decode(cursor, _Moment, UUID)
     found = await timeline.page(
-        session, contact_id=contact_id, channel=channel, kind=kind, since=moment("from", since),
-        until=moment("to", until), before=(before[0], before[1]) if before else None, limit=limit + 1,
+        session, contact_id=contact_id, channel=channel, kind=kind, since=moments.instant("from", since),
+        until=moments.instant("to", until), before=(before[0], before[1]) if before else None, limit=limit + 1,
     )  # fmt: skip
     return paging.page_of(found, limit=limit, key=lambda interaction: (interaction.occurred_at, interaction.id))
 

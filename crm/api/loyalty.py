@@ -7,10 +7,9 @@ from uuid import UUID
 from litestar.params import FromPath, QueryParameter
 from pydantic import Field
 
-from crm.api import batches, paging
+from crm.api import batches, moments, paging
 from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
-from crm.api.parameters import DATE_TIME, moment
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
 from crm.api.schemas import Body, Code, Instant, Line, Points, SignedPoints, Text
 from crm.contacts.contacts import ContactNotFound
@@ -36,7 +35,7 @@ ProgramId = Annotated[UUID | None, QueryParameter(name="program", description="L
 AsOf = Annotated[
     str | None,
     QueryParameter(
-        name="as_of", max_length=40, schema_extra=DATE_TIME,
+        name="as_of", max_length=40, schema_extra=moments.DATE_TIME,
         description="Another instant: of the past as it was, of the future as it comes if nothing happens.",
     ),
 ]  # fmt: skip
@@ -118,7 +117,7 @@ async def get_loyalty(
     A contact who never earned answers zeros.
     """
     return await balances.read(
-        session, program_id=program, contact_id=contact_id, now=now, as_of=moment("as_of", as_of)
+        session, program_id=program, contact_id=contact_id, now=now, as_of=moments.instant("as_of", as_of)
     )
 
 

@@ -1,4 +1,4 @@
-"""What a member's token opens: the member's own points, rewards, vouchers and timeline. No key opens it.
+"""What a member's token opens: the member's own points, rewards, offers, vouchers and timeline. No key opens it.
 
 A route here declares `scopes=MEMBER` and asks for `me`, the contact who is signed in; whose data it is never comes from
 the request. What staff and systems know besides is left out: tags, attributes, notes, who did something, and the rules
@@ -16,18 +16,23 @@ from litestar.params import FromPath
 from crm.api import paging
 from crm.api.auth import MEMBER
 from crm.api.loyalty import PROGRAM, ProgramId
-from crm.api.paging import Cursor, Limit, Page
+from crm.api.offers import CLAIMING
+from crm.api.paging import Cursor, Limit, Page, SortBy
 from crm.api.redemptions import REDEEMING, RedemptionFields
-from crm.api.routes import get, post
+from crm.api.routes import get, post, put
+from crm.api.schemas import Body
 from crm.contacts import contacts
 from crm.contacts.contacts import Contact, ContactNotFound
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.interactions import shown
 from crm.interactions.shown import TimelineEntry
-from crm.loyalty import balances, choices, redemptions, rewards, standings, transactions, vouchers
+from crm.loyalty import balances, choices, claims, offered, redemptions, rewards, standings, transactions, vouchers
 from crm.loyalty.balances import Loyalty
 from crm.loyalty.choices import Choice
+from crm.loyalty.claims import Claimed, ClaimView
+from crm.loyalty.offered import NoPersonalCode, OfferCode, OfferCodeNotFound, Offered
+from crm.loyalty.offers import OfferNotFound
 from crm.loyalty.redemptions import Redemption, RedemptionNotFound, RedemptionView
 from crm.loyalty.standings import ProgramStanding
 from crm.loyalty.transactions import PointsTransaction
@@ -120,6 +125,10 @@ class MyRedemption(RedemptionFields):
     """
 
 
+class MyClaim(Body):
+    """Nothing needs to be said."""
+
+
 @get("/me", scopes=MEMBER, problems=(ContactNotFound,))
 async def get_me(session: Session, me: UUID, now: datetime) -> Me:
     """Read who is signed in."""
@@ -186,17 +195,74 @@ async def get_my_redemption(session: Session, me: UUID, redemption_id: FromPath[
 
 @get("/me/rewards", scopes=MEMBER, problems=PROGRAM)
 async def list_my_rewards(
-    session: Session, me: UUID, now: datetime, program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
-) -> Page[Choice]:
+    session: Session, me: UUID, now: datetime, program: ProgramId = None, sort: SortBy = "made", cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[Choice]:  # fmt: skip
     """List a program's active rewards for the member.
 
-    Each says whether the member can have it now and, if not, every reason why not and by how much.
+    Each says whether the member can have it now and, if not, every reason why not and by how much; and how well it
+    suits the member, with the reasons.
     """
-    after = paging.decode(cursor, UUID)
     found = await choices.page(
-        session, program_id=program, contact_id=me, after=after[0] if after else None, limit=limit + 1, now=now
+        session, program_id=program, contact_id=me, sort=sort, after=paging.decode(cursor, int, UUID), limit=limit + 1,
+        now=now,
+    )  # fmt: skip
+    return paging.page_of(found, limit=limit, key=lambda choice: (choice.score, choice.id))
+
+
+@get("/me/offers", scopes=MEMBER, problems=PROGRAM)
+async def list_my_offers(
+    session: Session, me: UUID, now: datetime, program: ProgramId = None, sort: SortBy = "rank", cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[Offered]:  # fmt: skip
+    """List a program's offers for the member, what suits best first, with the reasons.
+
+    There are those that the member can claim now, and those that hold without a claim.
+    """
+    found = await offered.page(
+        session, program_id=program, contact_id=me, sort=sort, after=paging.decode(cursor, int, UUID), limit=limit + 1,
+        now=now,
+    )  # fmt: skip
+    return paging.page_of(found, limit=limit, key=lambda offer: (offer.score, offer.id))
+
+
+@get("/me/offers/{offer_id:uuid}", scopes=MEMBER, problems=(ContactNotFound, OfferNotFound))
+async def get_my_offer(session: Session, me: UUID, offer_id: FromPath[UUID], now: datetime) -> Offered:
+    """Read an offer that is for the member now."""
+    return await offered.get(session, contact_id=me, offer_id=offer_id, now=now)
+
+
+@get("/me/offers/{offer_id:uuid}/code", scopes=MEMBER, problems=(ContactNotFound, OfferNotFound, OfferCodeNotFound))
+async def get_my_offer_code(session: Session, me: UUID, offer_id: FromPath[UUID], now: datetime) -> OfferCode:
+    """Read the member's own code of an offer."""
+    return await offered.code(session, contact_id=me, offer_id=offer_id, now=now)
+
+
+@put("/me/offers/{offer_id:uuid}/code", scopes=MEMBER, problems=(ContactNotFound, OfferNotFound, NoPersonalCode))
+async def make_my_offer_code(session: Session, me: UUID, offer_id: FromPath[UUID], now: datetime) -> OfferCode:
+    """Give the member their own code of an offer, always the same one."""
+    return await offered.give_code(session, contact_id=me, offer_id=offer_id, now=now)
+
+
+@post("/me/offers/{offer_id:uuid}/claims", scopes=MEMBER, problems=CLAIMING)
+async def claim_my_offer(
+    session: Session, me: UUID, offer_id: FromPath[UUID], data: MyClaim, by: str, now: datetime,
+    once: idempotency.Request | None,
+) -> Claimed:  # fmt: skip
+    """Claim an offer, and get what it promises."""
+    return await claims.claim(session, contact_id=me, offer_id=offer_id, place={}, by=by, once=once, now=now)
+
+
+@get("/me/offers/{offer_id:uuid}/claims", scopes=MEMBER, problems=(ContactNotFound,))
+async def list_my_claims_of_offer(
+    session: Session, me: UUID, offer_id: FromPath[UUID], cursor: Cursor = None, limit: Limit = 50
+) -> Page[ClaimView]:
+    """List the member's claims of an offer, newest first."""
+    before = paging.decode(cursor, UUID)
+    found = await claims.page(
+        session, contact_id=me, offer_id=offer_id, before=before[0] if before else None, limit=limit + 1
     )
-    return paging.page_of(found, limit=limit, key=lambda choice: (choice.id,))
+    return paging.page_of(found, limit=limit, key=lambda claim: (claim.id,))
 
 
 @get("/me/vouchers", scopes=MEMBER, problems=(ContactNotFound,))
@@ -228,5 +294,6 @@ async def read_my_timeline(session: Session, me: UUID, cursor: Cursor = None, li
 
 handlers = [
     get_me, get_my_loyalty, list_my_points_transactions, redeem_my_points, list_my_redemptions, get_my_redemption,
-    list_my_rewards, list_my_vouchers, read_my_timeline,
+    list_my_rewards, list_my_offers, get_my_offer, get_my_offer_code, make_my_offer_code, claim_my_offer,
+    list_my_claims_of_offer, list_my_vouchers, read_my_timeline,
 ]  # fmt: skip

@@ -12,11 +12,16 @@ from litestar.params import QueryParameter
 
 from crm.api.schemas import YEAR_MAX, YEAR_MIN
 from crm.errors import Malformed
+from crm.loyalty.ranking import Sort
 
 T = TypeVar("T")
 
 Limit = Annotated[int, QueryParameter(ge=1, le=200, description="How many items, at most 200.")]
 Cursor = Annotated[str | None, QueryParameter(max_length=500, description="`next_cursor` of the page before.")]
+
+SortBy = Annotated[
+    Sort, QueryParameter(name="sort", description="`rank`: what suits best first; `made`: in the order they were made.")
+]
 
 
 class BrokenCursor(Malformed):

@@ -10,6 +10,7 @@ import msgspec
 from litestar import Response
 from litestar.params import FromPath
 from pydantic import (
+    AfterValidator,
     Field,
     StringConstraints,
     create_model,
@@ -18,15 +19,31 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from crm.api import paging
+from crm.api.conditions import ConditionBody
 from crm.api.etags import IfMatch, etag, version_of
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.requests import decode
 from crm.api.routes import delete, get, patch, post, put
-from crm.api.schemas import Amount, Body, Code, Currency, Line, Patch, Points, PositiveAmount, Reference, Text, TimeZone
+from crm.api.schemas import (
+    YEAR_MAX,
+    YEAR_MIN,
+    Amount,
+    Body,
+    Code,
+    Currency,
+    Line,
+    Patch,
+    Points,
+    PositiveAmount,
+    Reference,
+    Text,
+    TimeZone,
+)
+from crm.contacts.conditions import InvalidCondition
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.loyalty import programs, rules, terms, tiers
-from crm.loyalty.programs import ProgramNotFound, ProgramView
+from crm.loyalty.programs import ProgramNotFound, ProgramView, UnknownReward
 from crm.loyalty.rules import EarningRule, EarningRuleNotFound
 from crm.loyalty.tiers import ThresholdTaken, TierNotFound, TierPolicy, TierView
 
@@ -91,10 +108,15 @@ class ExpiryBody(Body):
 ReturnPolicy = Literal["only_pending", "within_balance", "unlimited"]
 SpentReturnPolicy = Literal["prorate", "full_refund_only", "none"]
 Milestones = Annotated[list[Points], Field(max_length=50)]
+Share = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$")]
+"""A decimal in a string, between 0 and 1."""
 
 
 class NewProgram(Body):
-    """A loyalty scheme. The first one is the default."""
+    """A loyalty scheme. The first one is the default.
+
+    What its points are a liability for: `cost_per_point`, in its currency, and the share that will expire unspent.
+    """
 
     name: Line
     currency: Currency
@@ -110,6 +132,8 @@ class NewProgram(Body):
     return_grace_days: Annotated[int, Field(ge=0, le=3650)] = 0
     milestones: Milestones = Field(default=[])
     enrolment: Literal["automatic", "explicit"] = "automatic"
+    cost_per_point: Amount | None = None
+    expected_breakage: Share | None = None
 
 
 class ProgramPatch(Patch):
@@ -133,6 +157,8 @@ class ProgramPatch(Patch):
     return_grace_days: Annotated[int, Field(ge=0, le=3650)] | None = None
     milestones: Milestones | None = None
     enrolment: Literal["automatic", "explicit"] | None = None
+    cost_per_point: Amount | None = None
+    expected_breakage: Share | None = None
 
     not_nullable = frozenset({
         "name", "time_zone", "default", "rounding", "earn_on", "activation", "expiry", "return_policy",
@@ -142,7 +168,7 @@ class ProgramPatch(Patch):
 
 _SETTINGS = (
     "rounding", "earn_on", "activation", "expiry", "return_policy", "spent_return_policy", "return_grace_days",
-    "milestones", "enrolment", "redemption",
+    "milestones", "enrolment", "redemption", "cost_per_point", "expected_breakage",
 )  # fmt: skip
 
 
@@ -164,11 +190,20 @@ class FilterBody(Body):
     exclude_labels: Values | None = None
 
 
+def _within_reach(day: date) -> date:
+    if not YEAR_MIN <= day.year <= YEAR_MAX:
+        raise PydanticCustomError("date_out_of_range", f"must lie between the years {YEAR_MIN} and {YEAR_MAX}")
+    return day
+
+
+Day = Annotated[date, AfterValidator(_within_reach)]
+
+
 class WindowBody(Body):
     """When a rule holds, in the program's time zone: days inclusive, hours from the first up to the second."""
 
-    first: date | None = Field(None, alias="from")
-    last: date | None = Field(None, alias="to")
+    first: Day | None = Field(None, alias="from")
+    last: Day | None = Field(None, alias="to")
     weekdays: Annotated[list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]], Field(max_length=7)] | None = (
         None
     )
@@ -208,6 +243,7 @@ class NewEarningRule(Body):
     factor: Factor = "1"
     event: Code | None = None
     filter: FilterBody | None = None
+    condition: ConditionBody | None = None
     window: WindowBody | None = None
     min_spend: PositiveAmount | None = None
     code: Reference | None = None
@@ -315,12 +351,10 @@ async def change_program(
     session: Session, program_id: FromPath[UUID], data: ProgramPatch, now: datetime, if_match: IfMatch = None
 ) -> Response[ProgramView]:
     """Change a program, from now on: what was earned stays as it was."""
-    given = data.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    given = data.model_dump(mode="json", include=data.model_fields_set, exclude_none=True)
     changes: dict[str, Any] = {name: given[name] for name in ("name", "time_zone") if name in given}
     changes["is_default"] = given.get("default")
-    changes["settings"] = {name: given[name] for name in _SETTINGS if name in given}
-    if "redemption" in data.model_fields_set:
-        changes["settings"].setdefault("redemption", None)
+    changes["settings"] = {name: given.get(name) for name in _SETTINGS if name in data.model_fields_set}
     program = await terms.change(
         session, program_id=program_id, version=version_of(if_match), changes=changes,
         applies_to_all=data.expiry_applies_to == "all", now=now,
@@ -328,7 +362,11 @@ async def change_program(
     return Response(program, headers=etag(program.version))
 
 
-@post("/programs/{program_id:uuid}/earning-rules", scopes={"programs:write"}, problems=(ProgramNotFound,))
+@post(
+    "/programs/{program_id:uuid}/earning-rules",
+    scopes={"programs:write"},
+    problems=(ProgramNotFound, InvalidCondition),
+)
 async def create_earning_rule(
     session: Session, program_id: FromPath[UUID], data: NewEarningRule, now: datetime,
     once: idempotency.Request | None,
@@ -363,7 +401,7 @@ async def get_earning_rule(session: Session, program_id: FromPath[UUID], rule_id
 @patch(
     "/programs/{program_id:uuid}/earning-rules/{rule_id:uuid}",
     scopes={"programs:write"},
-    problems=(ProgramNotFound, EarningRuleNotFound),
+    problems=(ProgramNotFound, EarningRuleNotFound, InvalidCondition),
 )
 async def change_earning_rule(
     session: Session, program_id: FromPath[UUID], rule_id: FromPath[UUID], data: EarningRulePatch, now: datetime
@@ -385,7 +423,11 @@ async def delete_earning_rule(
     await rules.delete(session, program_id=program_id, rule_id=rule_id, now=now)
 
 
-@post("/programs/{program_id:uuid}/tiers", scopes={"programs:write"}, problems=(ProgramNotFound, ThresholdTaken))
+@post(
+    "/programs/{program_id:uuid}/tiers",
+    scopes={"programs:write"},
+    problems=(ProgramNotFound, ThresholdTaken, UnknownReward),
+)
 async def create_tier(
     session: Session, program_id: FromPath[UUID], data: NewTier, now: datetime, once: idempotency.Request | None
 ) -> TierView:

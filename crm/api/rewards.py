@@ -10,12 +10,14 @@ from litestar.params import FromPath
 from pydantic import Field, StringConstraints, create_model
 
 from crm.api import paging
+from crm.api.conditions import ConditionBody
 from crm.api.loyalty import PROGRAM, ProgramId
-from crm.api.paging import Cursor, Limit, Page
-from crm.api.programs import LimitBody, WindowBody
+from crm.api.paging import Cursor, Limit, Page, SortBy
+from crm.api.programs import LimitBody, Values, WindowBody
 from crm.api.requests import decode
 from crm.api.routes import delete, get, patch, post
 from crm.api.schemas import Body, Line, Patch, Text
+from crm.contacts.conditions import InvalidCondition
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.loyalty import catalogue, choices, codes
@@ -34,7 +36,8 @@ class NewReward(Body):
 
     `stock` is what there is of it, left out where nothing limits it. What is issued is `manual`, handed over by
     somebody, or a `voucher`, with a code of the reward's pools, or else a new one of `code_pattern`. It is valid to the
-    end of the local day `valid_days` after. Members below the tier `tier_id` can't have it.
+    end of the local day `valid_days` after. Members below the tier `tier_id` can't have it, and nobody of whom the
+    `condition` does not hold. `categories` and `skus` say what it is about, for whoever buys such things.
     """
 
     name: Line
@@ -43,10 +46,13 @@ class NewReward(Body):
     limits: Annotated[list[LimitBody], Field(max_length=10)] | None = None
     fulfilment: Literal["manual", "voucher"] = "manual"
     window: WindowBody | None = None
+    condition: ConditionBody | None = None
     tier_id: UUID | None = None
     valid_days: Annotated[int, Field(ge=0, le=36_500)] | None = None
     code_pattern: Pattern | None = None
     description: Text | None = None
+    categories: Values | None = None
+    skus: Values | None = None
     status: Literal["active", "draft", "disabled"] = "active"
 
 
@@ -68,7 +74,7 @@ RewardPatch = create_model(
 @post(
     "/programs/{program_id:uuid}/rewards",
     scopes={"programs:write"},
-    problems=(ProgramNotFound, UnknownTier, PatternTooNarrow),
+    problems=(ProgramNotFound, UnknownTier, InvalidCondition, PatternTooNarrow),
 )
 async def create_reward(
     session: Session, program_id: FromPath[UUID], data: NewReward, now: datetime, once: idempotency.Request | None
@@ -101,7 +107,7 @@ async def get_reward(session: Session, program_id: FromPath[UUID], reward_id: Fr
 @patch(
     "/programs/{program_id:uuid}/rewards/{reward_id:uuid}",
     scopes={"programs:write"},
-    problems=(RewardNotFound, UnknownTier, PatternTooNarrow),
+    problems=(RewardNotFound, UnknownTier, InvalidCondition, PatternTooNarrow),
 )
 async def change_reward(
     session: Session, program_id: FromPath[UUID], reward_id: FromPath[UUID], data: RewardPatch, now: datetime
@@ -122,18 +128,19 @@ async def end_reward(session: Session, program_id: FromPath[UUID], reward_id: Fr
 
 @get("/contacts/{contact_id:uuid}/rewards", scopes={"loyalty:read"}, problems=PROGRAM)
 async def list_rewards_of_contact(
-    session: Session, contact_id: FromPath[UUID], now: datetime, program: ProgramId = None, cursor: Cursor = None,
-    limit: Limit = 50,
+    session: Session, contact_id: FromPath[UUID], now: datetime, program: ProgramId = None, sort: SortBy = "made",
+    cursor: Cursor = None, limit: Limit = 50,
 ) -> Page[Choice]:  # fmt: skip
     """List a program's active rewards for a contact.
 
-    Each says whether the contact can have it now and, if not, every reason why not and by how much.
+    Each says whether the contact can have it now and, if not, every reason why not and by how much; and how well it
+    suits the contact, with the reasons.
     """
-    after = paging.decode(cursor, UUID)
     found = await choices.page(
-        session, program_id=program, contact_id=contact_id, after=after[0] if after else None, limit=limit + 1, now=now
-    )
-    return paging.page_of(found, limit=limit, key=lambda choice: (choice.id,))
+        session, program_id=program, contact_id=contact_id, sort=sort, after=paging.decode(cursor, int, UUID),
+        limit=limit + 1, now=now,
+    )  # fmt: skip
+    return paging.page_of(found, limit=limit, key=lambda choice: (choice.score, choice.id))
 
 
 def _merged(changes: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:

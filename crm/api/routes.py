@@ -27,12 +27,13 @@ BATCH_BODY_MAX = 5_000_000
 def _route(
     factory: Callable[..., Any], path: str, *, scopes: frozenset[str] | set[str],
     problems: tuple[type[CrmError], ...] = (), repeated: str | None = None, headers: tuple[str, ...] = (),
-    body_max: int = BODY_MAX, documented: bool = True, **options: Any,
+    also: tuple[str, ...] = (), body_max: int = BODY_MAX, documented: bool = True, **options: Any,
 ) -> Callable[[Callable[..., Any]], HTTPRouteHandler]:  # fmt: skip
     """A decorator whose docstring is the operation's summary and description.
 
     `problems` are refusals of its own, beyond what its arguments imply. `repeated` says what a 200 means where the
-    first request answered 201. `headers` are what its answer carries besides those of every answer.
+    first request answered 201. `headers` are what its answer carries besides those of every answer, `also` the media
+    types in which it can be asked for besides its own.
     """
 
     def decorate(function: Callable[..., Any]) -> HTTPRouteHandler:
@@ -44,6 +45,7 @@ def _route(
             problems=problems,
             repeated=repeated,
             headers=headers,
+            also=also,
             operation_id=function.__name__,
             summary=summary.rstrip("."),
             description=" ".join(description.split()) or None,

@@ -38,11 +38,16 @@ def unlike(attributes: Mapping[str, Attribute], others: Mapping[str, Attribute])
     }
 
 
+def is_name(text: str) -> bool:
+    """Whether an attribute can have this name."""
+    return _NAME.match(text) is not None
+
+
 def problems(attributes: Mapping[str, Attribute]) -> Iterator[FieldError]:
     """What keeps them from being stored."""
     for name, value in attributes.items():
         pointer = f"/attributes/{name.replace('~', '~0').replace('/', '~1')}"
-        if not _NAME.match(name):
+        if not is_name(name):
             yield FieldError(
                 pointer, "attribute_name", "an attribute's name is a letter, then up to 62 letters, digits, _ . -"
             )

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from crm.db.session import Session
-from crm.loyalty import bonus_audit, reward_audit
+from crm.loyalty import bonus_audit, offer_audit, reward_audit
 from crm.loyalty.movements import BUCKETS
 
 FINDINGS_MAX: Final = 1_000
@@ -499,8 +499,9 @@ CHECKS: Final = {
     "holds": _HOLDS,
     "refunds": _REFUNDS,
     "transfers": _TRANSFERS,
-    "events": _EVENTS,
     **reward_audit.CHECKS,
+    "events": _EVENTS,
+    **offer_audit.CHECKS,
     **bonus_audit.CHECKS,
 }
 """By title. Each selects findings, with nothing said where one of `expected` and `found` is NULL."""

@@ -127,8 +127,8 @@ def tier(book: Book) -> TierProgress:
         until=found.until,
         next=None if following is None else NextTier(following.name, found.missing, book.ladder.basis),
         to_stay=(
-            None if found.missing_to_stay is None or found.until is None
-            else ToStay(found.missing_to_stay, found.until)
+            None if found.missing_to_stay is None or found.decided_at is None
+            else ToStay(found.missing_to_stay, found.decided_at)
         ),
     )  # fmt: skip
 

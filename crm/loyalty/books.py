@@ -6,7 +6,7 @@ Every change is a movement of points of one lot from one bucket to another, so t
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
@@ -36,11 +36,22 @@ class PointsOutOfRange(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class TierChange:
-    """From one tier to another; None is below the lowest."""
+    """From one tier, won at `won_at`, to another; None is below the lowest. From a tier to itself it is renewed."""
 
     before: Tier | None
     after: Tier | None
     occurred_at: datetime
+    won_at: datetime | None
+
+    @property
+    def renewed(self) -> bool:
+        """Whether the tier was kept where it could have been lost."""
+        return self.before is not None and self.before == self.after
+
+    @property
+    def lower(self) -> bool:
+        """Whether the member has fallen."""
+        return self.before is not None and (self.after is None or self.after.threshold < self.before.threshold)
 
 
 @dataclass(slots=True)
@@ -65,6 +76,7 @@ class Book:
     tier_until: datetime | None = None
     pin: Pin | None = None
     status: str = "active"
+    enrolled_at: datetime | None = None
     ladder: Ladder = field(default_factory=Ladder)
     milestones: Sequence[int] = ()
     seq: int = 0
@@ -75,7 +87,7 @@ class Book:
     unseen_due_at: datetime | None = None
     """The soonest due instant among the open lots that are not in `lots`; never past, or they would be there."""
     holds: dict[UUID, Hold] = field(default_factory=dict)
-    """Those that are due; the others are not known here."""
+    """All open ones where something is due; otherwise none is known here."""
     days: dict[date, Counted] = field(default_factory=dict)
     """What counted towards the tiers on each local day, where the ladder needs to know."""
     usages: dict[tuple[UUID, str], Used] = field(default_factory=dict)
@@ -162,11 +174,20 @@ class Book:
             since = self._changed_at(found)
             if ended_at is not None and ended_at <= self.now and (found.since is None or found.since <= ended_at):
                 since = ended_at
-            self.tier_changes.append(TierChange(self.ladder.tier(self.tier_id), found.current, since))
+            self.tier_changes.append(TierChange(self.ladder.tier(self.tier_id), found.current, since, self.tier_since))
             self.tier_id, self.tier_since = current_id, since if found.current else None
+        elif self._renewed(ended_at, found):
+            self.tier_changes.append(
+                TierChange(found.current, found.current, min(ended_at or self.now, self.now), self.tier_since)
+            )
         if found.until is not None and (self.next_due_at is None or found.until < self.next_due_at):
             self.next_due_at = found.until
         return found
+
+    def _renewed(self, ended_at: datetime | None, found: Standing) -> bool:
+        if ended_at is None or found.until is None or found.until <= ended_at or self.pin is not None:
+            return False
+        return ended_at - timedelta(days=self.ladder.grace_days) <= self.now
 
     def _changed_at(self, standing: Standing) -> datetime:
         """The moment within the day on which the standing began: that of the newest fact, if it lies there."""
@@ -240,10 +261,13 @@ class Book:
         return points
 
     def slide(self, at: datetime, expiry: Expiry) -> None:
-        """Move the end of every known open lot: the member was active at `at`. What waits for an event has none yet."""
+        """Move the end of every known open lot that is not dead by then: the member was active at `at`.
+
+        What waits for an event has no end yet.
+        """
         ends_at = expiry.ends_at(at, self.ladder.zone)
         for lot in list(self.lots.values()):
-            later = ends_at is not None and (lot.expires_at is None or lot.expires_at < ends_at)
+            later = ends_at is not None and (lot.expires_at is None or at < lot.expires_at < ends_at)
             if lot.kind == "regular" and lot.remaining + lot.held > 0 and not lot.fixed and not lot.waits and later:
                 self.move_end(lot, ends_at, reason="activity", at=at, by="system")
 
@@ -347,21 +371,22 @@ class Book:
             missing = 0
         return points - missing
 
-    def settle(self, *, before: Phase | None = None) -> None:
-        """Write down what time alone has done up to `now`, each thing at its own instant.
+    def settle(self, *, until: datetime | None = None, before: Phase | None = None) -> None:
+        """Write down what time alone has done up to `until`, or else `now`, each thing at its own instant.
 
-        Of what happens exactly at `now`, only the phases `before` the one given.
+        Of what happens exactly then, only the phases `before` the one given.
         """
-        if not self.is_due:
+        until = until or self.now
+        if self.next_due_at is None or self.next_due_at > until:
             return
-        due = [
-            (*when, lot.id) for lot in self.lots.values() if (when := due_of(lot)) is not None and when[0] <= self.now
-        ]
-        due += [(hold.expires_at, Phase.RELEASE, hold.id) for hold in self.holds.values()]
+        # The account waits for another instant from now on, even where there is nothing left of what it waited for.
+        self.touched = True
+        due = [(*when, lot.id) for lot in self.lots.values() if (when := due_of(lot)) is not None and when[0] <= until]
+        due += [(hold.expires_at, Phase.RELEASE, hold.id) for hold in self.holds.values() if hold.expires_at <= until]
         heapify(due)
         while due:
             at, phase, subject_id = heappop(due)
-            if before is not None and at == self.now and phase >= before:
+            if before is not None and at == until and phase >= before:
                 continue
             if phase is Phase.RELEASE:
                 hold = self.holds.pop(subject_id)
@@ -376,7 +401,7 @@ class Book:
                 revived = [lot.id]
             for lot_id in revived:
                 following = due_of(self.lots[lot_id])
-                if following is not None and following[0] <= self.now and following > (at, phase):
+                if following is not None and following[0] <= until and following > (at, phase):
                     heappush(due, (*following, lot_id))
         left = [lot.due_at for lot in self.lots.values() if lot.due_at is not None]
         left += [hold.expires_at for hold in self.holds.values()]

@@ -78,6 +78,8 @@ challenge_cards = Table(
     Column("ref", Text, nullable=False),
     Column("points_taken_back", BigInteger, nullable=False),
     Column("reversal_id", Uuid),
+    Column("counted_at", Instant),
+    Column("ended_at", Instant),
     Column("filled_at", Instant, nullable=False),
     Column("recorded_at", Instant, nullable=False),
 )
@@ -298,8 +300,8 @@ class _Filled:
         card = self.card
         return (
             self.contact_id, program_id, self.challenge.id, card.card, card.status, card.reason, card.points,
-            card.transaction_id, card.reward_id, card.redemption_id, self.cause, self.ref, 0, None, self.occurred_at,
-            now,
+            card.transaction_id, card.reward_id, card.redemption_id, self.cause, self.ref, 0, None, None, None,
+            self.occurred_at, now,
         )  # fmt: skip
 
 

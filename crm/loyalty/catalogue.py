@@ -17,8 +17,9 @@ from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.errors import FieldError, Invalid, NotFound
-from crm.loyalty import programs
-from crm.loyalty.eligibility import Reward
+from crm.loyalty import circumstances, contribution, programs
+from crm.loyalty.books import Book
+from crm.loyalty.eligibility import Member, Reward
 from crm.loyalty.expiry import local_day
 from crm.loyalty.limits import Period, Used, starts_at
 from crm.loyalty.programs import Program
@@ -45,8 +46,8 @@ reward_stocks = Table(
 )
 
 _DEFAULTS: Final[dict[str, Any]] = {
-    "status": "active", "limits": [], "fulfilment": "manual", "window": None, "tier_id": None, "valid_days": None,
-    "code_pattern": None, "description": None,
+    "status": "active", "limits": [], "fulfilment": "manual", "window": None, "condition": None, "tier_id": None,
+    "valid_days": None, "code_pattern": None, "description": None, "categories": None, "skus": None,
 }  # fmt: skip
 _SELECT: Final = """
     SELECT r.id, r.program_id, r.definition, r.status, r.created_at, r.updated_at, r.ended_at,
@@ -109,9 +110,12 @@ class RewardView:
     limits: list[dict[str, Any]]
     fulfilment: str
     window: dict[str, Any] | None
+    condition: dict[str, Any] | None
     tier_id: UUID | None
     valid_days: int | None
     code_pattern: str | None
+    categories: list[str] | None
+    skus: list[str] | None
     status: str
     created_at: datetime
     updated_at: datetime
@@ -120,9 +124,9 @@ class RewardView:
 async def create(
     session: Session, *, program_id: UUID, definition: dict[str, Any], stock: int | None, now: datetime
 ) -> RewardView:
-    """Add a reward to the catalogue. Raises ProgramNotFound, UnknownTier."""
+    """Add a reward to the catalogue. Raises ProgramNotFound, UnknownTier, InvalidCondition."""
     await programs.get(session, program_id=program_id)
-    await _check_tier(session, program_id, definition)
+    await _check(session, program_id, definition)
     reward_id = uuid7()
     await session.execute(
         """
@@ -147,7 +151,7 @@ async def change(
 ) -> RewardView:
     """Give a reward the definition that `merge` makes of its present one, and what is in `stock`, if anything.
 
-    What was issued stays as it was. Raises RewardNotFound, UnknownTier.
+    What was issued stays as it was. Raises RewardNotFound, UnknownTier, InvalidCondition.
     """
     current = await session.fetchrow(
         "SELECT definition FROM rewards WHERE program_id = $1 AND id = $2 AND ended_at IS NULL FOR NO KEY UPDATE",
@@ -156,8 +160,7 @@ async def change(
     if current is None:
         raise RewardNotFound("This program has no such reward.")
     definition = merge(current["definition"])
-    if definition.get("tier_id") != current["definition"].get("tier_id"):
-        await _check_tier(session, program_id, definition)
+    await _check(session, program_id, definition)
     await session.execute(
         "UPDATE rewards SET status = $3, definition = $4, updated_at = $5 WHERE program_id = $1 AND id = $2",
         program_id, reward_id, definition.get("status", "active"), definition, now,
@@ -233,22 +236,20 @@ async def active(
     return [(_reward(row), row["definition"].get("description")) for row in rows]
 
 
-async def used(
-    session: Session, *, program: Program, contact_id: UUID, rewards: Sequence[Reward], now: datetime
-) -> dict[UUID, dict[Period, Used]]:
-    """What the member has had of the rewards that have limits, by period."""
+async def member(session: Session, *, program: Program, book: Book, rewards: Sequence[Reward], now: datetime) -> Member:
+    """What decides which of these rewards the member of a settled book can have.
+
+    One query where a reward has limits, and two where one has a condition.
+    """
+    facts = await circumstances.facts_of_member(
+        session, program=program, book=book, asked=[reward.condition for reward in rewards], now=now
+    )
     limited = [reward.id for reward in rewards if reward.limits]
-    if not limited:
-        return {}
-    zone = program.terms.zone
-    starts = [starts_at(per, local_day(now, zone), zone) for per in _PERIODS]
-    rows = await session.fetch(_USED, contact_id, program.id, limited, *starts)
-    return {
-        row["reward_id"]: {
-            per: Used(int(row[f"{per}_points"] or 0), int(row[f"{per}_times"] or 0)) for per in (*_PERIODS, "lifetime")
-        }
-        for row in rows
-    }
+    return Member(
+        book=book,
+        used=await _used(session, program, book.contact_id, limited, now) if limited else {},
+        facts=facts,
+    )
 
 
 async def take(session: Session, *, reward: Reward, quantity: int) -> bool:
@@ -272,6 +273,20 @@ async def put_back(session: Session, *, program_id: UUID, reward_id: UUID, quant
     )  # fmt: skip
 
 
+async def _used(
+    session: Session, program: Program, contact_id: UUID, reward_ids: Sequence[UUID], now: datetime
+) -> dict[UUID, dict[Period, Used]]:
+    zone = program.terms.zone
+    starts = [starts_at(per, local_day(now, zone), zone) for per in _PERIODS]
+    rows = await session.fetch(_USED, contact_id, program.id, reward_ids, *starts)
+    return {
+        row["reward_id"]: {
+            per: Used(int(row[f"{per}_points"] or 0), int(row[f"{per}_times"] or 0)) for per in (*_PERIODS, "lifetime")
+        }
+        for row in rows
+    }
+
+
 async def _set_stock(session: Session, program_id: UUID, reward_id: UUID, stock: int | None) -> None:
     # `stocked` is all that was ever put in, so that the audit can say what must be left of it.
     await session.execute(
@@ -285,7 +300,9 @@ async def _set_stock(session: Session, program_id: UUID, reward_id: UUID, stock:
     )  # fmt: skip
 
 
-async def _check_tier(session: Session, program_id: UUID, definition: dict[str, Any]) -> None:
+async def _check(session: Session, program_id: UUID, definition: dict[str, Any]) -> None:
+    if (condition := definition.get("condition")) is not None:
+        contribution.condition_of(condition, pointer="/condition")
     tier_id = definition.get("tier_id")
     if tier_id is not None and not await session.fetchval(
         "SELECT EXISTS (SELECT FROM tiers WHERE program_id = $1 AND id = $2)", program_id, UUID(tier_id)
@@ -296,9 +313,11 @@ async def _check_tier(session: Session, program_id: UUID, definition: dict[str, 
 
 
 def _reward(row: Record) -> Reward:
+    condition = row["definition"].get("condition")
     return Reward.of(
         row["definition"], id=row["id"], program_id=row["program_id"], status=row["status"], stock=row["stock"],
-        pooled=row["pooled"], codes_left=row["codes_left"],
+        condition=None if condition is None else contribution.condition_of(condition), pooled=row["pooled"],
+        codes_left=row["codes_left"],
     )  # fmt: skip
 
 

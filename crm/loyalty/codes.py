@@ -49,7 +49,8 @@ _LOOK_ALIKES = str.maketrans("OIL", "011", " ._-")
 _CANONICAL = re.compile(rf"[0-9A-Z]{{{LENGTH_MIN},{LENGTH_MAX}}}\Z", re.ASCII)
 _CLAIM: Final = """
     INSERT INTO code_directory (code, kind, program_id, contact_id, subject_id)
-    SELECT c.code, $3, $4, $5, c.subject_id FROM unnest($1::text[], $2::uuid[]) AS c (code, subject_id)
+    SELECT c.code, $4, $5, c.contact_id, c.subject_id
+    FROM unnest($1::text[], $2::uuid[], $3::uuid[]) AS c (code, contact_id, subject_id)
     ORDER BY c.code ON CONFLICT DO NOTHING RETURNING code
 """
 
@@ -138,20 +139,16 @@ async def claim_many(
     pattern: str = DEFAULT_PATTERN,
 ) -> list[str]:
     """A new code for each subject, in their order. Raises PatternUsedUp."""
-    claimed: dict[UUID, str] = {}
-    for _ in range(TRIES_MAX):
-        drawn = {}
-        for subject_id in subject_ids:
-            if subject_id not in claimed:
-                shown = generate(pattern)
-                drawn[canonical(shown)] = (shown, subject_id)
-        rows = await session.fetch(
-            _CLAIM, list(drawn), [subject_id for _, subject_id in drawn.values()], kind, program_id, contact_id
-        )
-        claimed |= {drawn[row["code"]][1]: drawn[row["code"]][0] for row in rows}
-        if len(claimed) == len(subject_ids):
-            return [claimed[subject_id] for subject_id in subject_ids]
-    raise PatternUsedUp(f"No free code of '{pattern}' was found; choose a pattern with more #.")
+    owners = [(contact_id, subject_id) for subject_id in subject_ids]
+    return await _claim(session, owners, kind=kind, program_id=program_id, pattern=pattern)
+
+
+async def claim_for_each(
+    session: Session, *, kind: Kind, program_id: UUID, contact_ids: Sequence[UUID], subject_id: UUID
+) -> list[str]:
+    """A new code of their own for each of these contacts, all for one subject, in the contacts' order."""
+    owners = [(contact_id, subject_id) for contact_id in contact_ids]
+    return await _claim(session, owners, kind=kind, program_id=program_id, pattern=DEFAULT_PATTERN)
 
 
 async def take(
@@ -169,5 +166,25 @@ async def take_many(
     session: Session, *, chosen: dict[str | None, UUID], kind: Kind, program_id: UUID, contact_id: UUID | None
 ) -> set[str]:
     """Let chosen codes, in canonical form, stand for their subjects; those that were free, in one statement."""
-    rows = await session.fetch(_CLAIM, list(chosen), list(chosen.values()), kind, program_id, contact_id)
+    owners = [contact_id] * len(chosen)
+    rows = await session.fetch(_CLAIM, list(chosen), owners, list(chosen.values()), kind, program_id)
     return {row["code"] for row in rows}
+
+
+async def _claim(
+    session: Session, owners: Sequence[tuple[UUID | None, UUID]], *, kind: Kind, program_id: UUID, pattern: str
+) -> list[str]:
+    """A new code for each contact and subject, in their order. Raises PatternUsedUp."""
+    claimed: dict[int, str] = {}
+    for _ in range(TRIES_MAX):
+        drawn: dict[str | None, tuple[str, int]] = {}
+        for place in range(len(owners)):
+            if place not in claimed:
+                shown = generate(pattern)
+                drawn[canonical(shown)] = (shown, place)
+        contact_ids, subject_ids = zip(*(owners[place] for _, place in drawn.values()), strict=True)
+        rows = await session.fetch(_CLAIM, list(drawn), contact_ids, subject_ids, kind, program_id)
+        claimed |= {drawn[row["code"]][1]: drawn[row["code"]][0] for row in rows}
+        if len(claimed) == len(owners):
+            return [claimed[place] for place in range(len(owners))]
+    raise PatternUsedUp(f"No free code of '{pattern}' was found; choose a pattern with more #.")

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 from uuid import UUID
 
+from crm.contacts.conditions import Condition
 from crm.loyalty import limits
 from crm.loyalty.basket import EXACT, NO_PURCHASE, NONE, SHIPPING, Basket, Filter, Purchase, Rounding, Terms, measure
 from crm.loyalty.limits import Limit, Used
@@ -86,7 +87,7 @@ class Rule:
     factor: Decimal = Decimal(1)
     event: str | None = None
     filter: Filter | None = None
-    condition: Mapping[str, Any] | None = None
+    condition: Condition | None = None
     window: Window | None = None
     min_spend: Decimal | None = None
     code: str | None = None
@@ -111,7 +112,10 @@ class Rule:
 
     @classmethod
     def of(cls, definition: Mapping[str, Any], *, id: UUID, version: int) -> Self:  # noqa: A002
-        """The rule that a JSON definition of the API describes, with its `name`, `kind` and `status`."""
+        """The rule that a JSON definition of the API describes, with its `name`, `kind` and `status`.
+
+        Its `condition` is parsed already.
+        """
         given = {key: value for key, value in definition.items() if value is not None}
         for name in ("points", "per", "factor", "min_spend"):
             if name in given:
@@ -126,6 +130,12 @@ class Rule:
             limits=tuple(Limit(**limit) for limit in given.pop("limits", ())),
             **given,
         )
+
+    def is_about(self, event: str) -> bool:
+        """Whether what an event earns is up to this rule: one of its own, or a multiplier of everything."""
+        if self.kind == "multiplier":
+            return self.applies_to == "all"
+        return self.kind == "per_event" and self.event == event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,12 +201,7 @@ def evaluate_event(
     include_drafts: bool = False,
 ) -> Earned:
     """What a review, a birthday or another event earns: by its own rules, and by the multipliers that apply to all."""
-    rows = [
-        _Row(rule)
-        for rule in rules
-        if (rule.kind == "per_event" and rule.event == event)
-        or (rule.kind == "multiplier" and rule.applies_to == "all")
-    ]
+    rows = [_Row(rule) for rule in rules if rule.is_about(event)]
     return _settle(rows, _Case(NO_PURCHASE, occurred_at, None, terms, member, include_drafts))
 
 

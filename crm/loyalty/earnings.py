@@ -1,13 +1,12 @@
 """What a purchase or an event earned, put on the member's book."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from crm.loyalty import earning
 from crm.loyalty.books import Book
-from crm.loyalty.earning import Earned, Member, RuleOutcome
+from crm.loyalty.earning import Earned, Member, Rule, RuleOutcome
 from crm.loyalty.expiry import local_day
 from crm.loyalty.limits import period_key
 from crm.loyalty.movements import Transaction
@@ -28,12 +27,12 @@ class RuleRow:
     points: int
 
 
-def member(book: Book, at: datetime) -> Member:
+def member(book: Book, at: datetime, *, condition_holds: Callable[[Rule], bool]) -> Member:
     """What of the member decides how much something earns that happened at `at`."""
     tier = book.standing(at if book.ladder.needs_days else None).current
-    if tier is None or tier.earn_factor == 1:
-        return Member(usage=book.usages) if book.usages else earning.NOBODY
-    return Member(tier_name=tier.name, tier_factor=tier.earn_factor, usage=book.usages)
+    if tier is None:
+        return Member(usage=book.usages, condition_holds=condition_holds)
+    return Member(tier_name=tier.name, tier_factor=tier.earn_factor, usage=book.usages, condition_holds=condition_holds)
 
 
 def post(

@@ -19,14 +19,16 @@ from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert
 from crm.errors import Conflict, CrmError, NotFound
 from crm.interactions import timeline
+from crm.interactions.timeline import Interaction
 from crm.loyalty import balances, cards, earning, earnings, journal
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.books import Book
-from crm.loyalty.cards import Cards, Stamped
+from crm.loyalty.cards import Cards, Decision, Stamped
+from crm.loyalty.circumstances import Circumstances
+from crm.loyalty.earning import Earned
 from crm.loyalty.earnings import RuleRow
 from crm.loyalty.journal import Locked, OrderRefReused
 from crm.loyalty.ledger import check_occurred
-from crm.loyalty.lots import Phase
 from crm.loyalty.programs import Program
 from crm.loyalty.purchases import PurchaseNotFound
 from crm.loyalty.stamping import PURCHASE
@@ -162,13 +164,9 @@ async def record_all(
     happened: Sequence[Happened],
     by: str,
     now: datetime,
-    before: Phase | None = None,
 ) -> list[tuple[EventRecorded, UUID, bool] | CrmError]:
-    """Record many events, in the order given, with one lock and one write; refusals stand at their event's place.
-
-    Of what time does exactly at `now`, only the phases `before` the one given are done by then.
-    """
-    return await _record(session, program_id=program_id, happened=happened, by=by, once=None, now=now, before=before)
+    """Record many events, in the order given, with one lock and one write; refusals stand at their event's place."""
+    return await _record(session, program_id=program_id, happened=happened, by=by, once=None, now=now)
 
 
 async def get(session: Session, *, contact_id: UUID, event_id: UUID) -> EventView:
@@ -204,7 +202,7 @@ async def page(
 
 async def _record(
     session: Session, *, program_id: UUID | None, happened: Sequence[Happened], by: str,
-    once: idempotency.Request | None, now: datetime, before: Phase | None = None,
+    once: idempotency.Request | None, now: datetime,
 ) -> list[tuple[EventRecorded, UUID, bool] | CrmError]:  # fmt: skip
     locked = await journal.lock(
         session,
@@ -214,14 +212,13 @@ async def _record(
         order_refs=[each.order_ref for each in happened if each.order_ref is not None],
         once=once,
         times=[each.occurred_at or now for each in happened],
-        before=before,
     )
-    known = await _known(session, locked, happened)
-    new = [(each.contact_id, each.event) for each in happened if each.key not in known.events]
-    plan = _Plan(
-        locked, by, before, known, await cards.of_members(session, locked=locked, by=by, facts=filter(_stamps, new))
-    )
-    await plan.prepare(session, happened)
+    known = await find_known(session, locked=locked, happened=happened)
+    new = [each for each in happened if each.contact_id in locked.books and each.key not in known.events]
+    await _know_lots(session, locked, new)
+    asked = await circumstances(session, locked=locked, moments=[(each, each.occurred_at or now) for each in new])
+    stamped = await members_cards(session, locked=locked, happened=new, by=by)
+    plan = Plan(locked, by=by, known=known, circumstances=asked, cards=stamped)
     results: list[tuple[EventRecorded, UUID, bool] | CrmError] = []
     for each in happened:
         try:
@@ -235,63 +232,90 @@ async def _record(
         answer = idempotency.answer(
             once, contact_id=happened[0].contact_id, result=recorded, now=now, status=201 if created else 200
         )
-    await journal.write_down(
-        session,
-        locked,
-        facts=[Insert(loyalty_events, _COLUMNS, plan.rows), *plan.cards.facts(), *answer],
-        entries=[*plan.entries, *plan.cards.entries()],
-    )
+    await journal.write_down(session, locked, facts=[*plan.facts(), *answer], entries=plan.told())
     return results
 
 
 @dataclass(slots=True)
-class _Known:
+class Known:
     """What is stored of the events asked about, and which of their orders are recorded."""
 
     events: dict[tuple[UUID, str, str], Mapping[str, Any]]
     orders: set[tuple[UUID, str]]
 
 
-async def _known(session: Session, locked: Locked, happened: Sequence[Happened]) -> _Known:
+NOTHING_KNOWN: Final = Known({}, set())
+
+
+async def find_known(session: Session, *, locked: Locked, happened: Sequence[Happened]) -> Known:
+    """What is stored of these events, in one query."""
     keys = [(*each.key, each.order_ref) for each in happened]
     rows = await session.fetch(_KNOWN, locked.program.id, *map(list, zip(*keys, strict=True))) if keys else []
-    return _Known(
+    return Known(
         {(row["contact_id"], row["event"], row["ref"]): dict(row) for row in rows if row["id"] is not None},
         {(row["contact_id"], row["order_ref"]) for row in rows if row["bought"]},
     )
 
 
-class _Plan:
+async def _know_lots(session: Session, locked: Locked, new: Sequence[Happened]) -> None:
+    """Read the lots that the events will change."""
+    books, program = locked.books, locked.program
+    active = {each.contact_id for each in new if each.event in program.expiry.activities}
+    await journal.know_all_lots(session, books=[books[contact_id] for contact_id in active])
+    await journal.know_lots_of_orders(
+        session,
+        orders=[
+            (books[each.contact_id], each.order_ref)
+            for each in new
+            if each.order_ref is not None and _activates(program, each)
+        ],
+    )
+
+
+async def circumstances(
+    session: Session, *, locked: Locked, moments: Sequence[tuple[Happened, datetime]]
+) -> Circumstances:
+    """What the conditions of the rules for these events ask about the members, each at the time of theirs."""
+    names = {happened.event for happened, _ in moments}
+    return await Circumstances.read(
+        session,
+        program=locked.program,
+        books=locked.books,
+        moments=[(happened.contact_id, at) for happened, at in moments],
+        rules=[rule for rule in locked.program.rules if rule.status == "active" and any(map(rule.is_about, names))],
+    )
+
+
+async def members_cards(session: Session, *, locked: Locked, happened: Sequence[Happened], by: str) -> Cards:
+    """The stamp cards that these events may stamp."""
+    facts = [(each.contact_id, each.event) for each in happened if _stamps(each)]
+    return await cards.of_members(session, locked=locked, by=by, facts=facts)
+
+
+class Plan:
     """The rows of the events planned so far; two of the same key within one batch meet here."""
 
-    def __init__(self, locked: Locked, by: str, before: Phase | None, known: _Known, cards: Cards) -> None:
+    def __init__(self, locked: Locked, *, by: str, known: Known, circumstances: Circumstances, cards: Cards) -> None:
         self.locked = locked
         self.by = by
-        self.before = before
         self.known = known
+        self.circumstances = circumstances
         self.cards = cards
         self.rows: list[tuple[Any, ...]] = []
         self.entries: list[tuple[Any, ...]] = []
         self._planned: dict[tuple[UUID, str, str], tuple[bytes, EventRecorded, UUID]] = {}
 
-    async def prepare(self, session: Session, happened: Sequence[Happened]) -> None:
-        """Read the lots that the events will change."""
-        books, program = self.locked.books, self.locked.program
-        new = [each for each in happened if each.contact_id in books and each.key not in self.known.events]
-        moving = {each.contact_id for each in new if each.event in program.expiry.activities}
-        await journal.know_all_lots(session, books=[books[contact_id] for contact_id in moving])
-        await journal.know_lots_of_orders(
-            session,
-            orders=[
-                (books[each.contact_id], each.order_ref)
-                for each in new
-                if each.order_ref is not None and _activates(program, each)
-            ],
-        )
+    def facts(self) -> list[Insert]:
+        """The parts of a write that keep the events and what they stamped, once rewards of full cards are granted."""
+        return [Insert(loyalty_events, _COLUMNS, self.rows), *self.cards.facts()]
+
+    def told(self) -> list[tuple[Any, ...]]:
+        """What the timeline tells of all that."""
+        return [*self.entries, *self.cards.entries()]
 
     def add(self, happened: Happened) -> tuple[EventRecorded, UUID, bool]:
-        program, occurred_at = self.locked.program, happened.occurred_at or self.locked.now
-        check_occurred(occurred_at, self.locked.now)
+        """Put an event with what it earns on the member's book, and what time has done by now behind it."""
+        check_occurred(happened.occurred_at or self.locked.now, self.locked.now)
         book = self.locked.book(happened.contact_id)
         content_hash = happened.content_hash
         if (stored := self.known.events.get(happened.key)) is not None:
@@ -301,15 +325,48 @@ class _Plan:
                 raise EventRefReused("This event stands in the batch twice, with different content.")
             return planned[1], planned[2], False
         self._admit(happened)
-
-        rules = program.rules if book.status == "active" else ()
-        earned = earning.evaluate_event(
-            happened.event, occurred_at=occurred_at, rules=rules, terms=program.terms,
-            member=earnings.member(book, occurred_at),
+        occurred_at = happened.occurred_at or self.locked.now
+        posted = self._post(book, happened, occurred_at, *self._earned(book, happened, occurred_at))
+        book.settle()
+        book.stand()
+        recorded = EventRecorded(
+            happened.event, happened.ref, posted.points, posted.transaction_id, posted.rules, posted.challenges,
+            balances.balance(book), balances.tier(book),
         )  # fmt: skip
-        stamps = book.status == "active" and _stamps((book.contact_id, happened.event))
+        event_id = self._note(happened, occurred_at, posted)
+        self._planned[happened.key] = (content_hash, recorded, event_id)
+        return recorded, event_id, True
+
+    def celebrate(self, happened: Happened, *, at: datetime) -> bool:
+        """Put an event that nobody told of but the calendar, at `at`, on the book, if it earns or stamps something.
+
+        Time is the caller's to pass. Raises MembershipSuspended, PointsOutOfRange.
+        """
+        book = self.locked.member(happened.contact_id)
+        earned, decisions = self._earned(book, happened, at)
+        if not earned.points and not any(decision.stamps for decision in decisions):
+            return False
+        self._note(happened, at, self._post(book, happened, at, earned, decisions))
+        return True
+
+    def _earned(self, book: Book, happened: Happened, occurred_at: datetime) -> tuple[Earned, list[Decision]]:
+        program = self.locked.program
+        member = earnings.member(
+            book, occurred_at, condition_holds=self.circumstances.conditions_hold(book, occurred_at)
+        )
+        earned = earning.evaluate_event(
+            happened.event, occurred_at=occurred_at, rules=program.rules if book.status == "active" else (),
+            terms=program.terms, member=member,
+        )  # fmt: skip
+        stamps = book.status == "active" and _stamps(happened)
         decisions = self.cards.decide(book, happened.event, occurred_at=occurred_at) if stamps else []
         book.ensure_room(earned.points + cards.points_of(decisions))
+        return earned, decisions
+
+    def _post(
+        self, book: Book, happened: Happened, occurred_at: datetime, earned: Earned, decisions: list[Decision]
+    ) -> "_Posted":
+        program = self.locked.program
         if _activates(program, happened):
             self._activate(book, happened, occurred_at)
         if happened.event in program.expiry.activities:
@@ -320,13 +377,7 @@ class _Plan:
             book, program, earned, cause="event", occurred_at=occurred_at, by=self.by, rules=rows, reason=happened.event
         )
         stamped = self.cards.stamp(book, decisions, cause="event", ref=happened.ref, occurred_at=occurred_at)
-        book.settle(before=self.before)
-        book.stand()
-        recorded = EventRecorded(
-            happened.event, happened.ref, earned.points, transaction.id if transaction else None, rows,
-            stamped, balances.balance(book), balances.tier(book),
-        )  # fmt: skip
-        return recorded, self._note(happened, occurred_at, recorded, content_hash), True
+        return _Posted(earned.points, transaction.id if transaction else None, rows, stamped)
 
     def _admit(self, happened: Happened) -> None:
         # Whoever neither earns nor spends may still see begin what they have earned before, as with time alone.
@@ -352,12 +403,12 @@ class _Plan:
         )  # fmt: skip
         transaction.points = book.activate(waiting, at, self.locked.program.expiry)
 
-    def _note(self, happened: Happened, occurred_at: datetime, recorded: EventRecorded, content_hash: bytes) -> UUID:
+    def _note(self, happened: Happened, occurred_at: datetime, posted: "_Posted") -> UUID:
         event_id, program, now = uuid7(), self.locked.program, self.locked.now
         self.rows.append((
-            happened.contact_id, program.id, happened.event, happened.ref, event_id, content_hash, happened.order_ref,
-            recorded.transaction_id, recorded.points, recorded.rules, occurred_at, now, self.by,
-            recorded.challenges,
+            happened.contact_id, program.id, happened.event, happened.ref, event_id, happened.content_hash,
+            happened.order_ref, posted.transaction_id, posted.points, posted.rules, occurred_at, now, self.by,
+            posted.challenges,
         ))  # fmt: skip
         about = {} if happened.order_ref is None else {"order_ref": happened.order_ref}
         self.entries.append(
@@ -365,18 +416,28 @@ class _Plan:
                 happened.contact_id, id=event_id, channel="loyalty", kind="event", occurred_at=occurred_at,
                 recorded_at=now, by=self.by,
                 data={
-                    "program_id": program.id, "event": happened.event, "ref": happened.ref, "points": recorded.points,
-                    "transaction_id": recorded.transaction_id, **about,
+                    "program_id": program.id, "event": happened.event, "ref": happened.ref, "points": posted.points,
+                    "transaction_id": posted.transaction_id, **about,
                 },
             )
         )  # fmt: skip
-        self._planned[happened.key] = (content_hash, recorded, event_id)
+        self.circumstances.happened(Interaction(*self.entries[-1]))
         return event_id
 
 
-def _stamps(fact: tuple[UUID, str]) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    """What an event came to on the member's book."""
+
+    points: int
+    transaction_id: UUID | None
+    rules: list[RuleRow]
+    challenges: list[Stamped]
+
+
+def _stamps(happened: Happened) -> bool:
     """Whether a challenge may count it: a purchase is none because somebody says so."""
-    return fact[1] != PURCHASE
+    return happened.event != PURCHASE
 
 
 def _activates(program: Program, happened: Happened) -> bool:

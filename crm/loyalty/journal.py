@@ -17,7 +17,7 @@ from crm.errors import Conflict, Unavailable
 from crm.interactions import timeline
 from crm.loyalty import programs, rows
 from crm.loyalty.books import Book, TierChange
-from crm.loyalty.lots import Lot, Phase
+from crm.loyalty.lots import Lot
 from crm.loyalty.movements import Transaction
 from crm.loyalty.programs import Program, ProgramNotFound, ProgramRequired
 from crm.loyalty.rows import Referred, Subject
@@ -47,6 +47,9 @@ _LOT_FIELDS: Final = """
 _OPEN_LOTS: Final = f"""
     SELECT contact_id, {_LOT_FIELDS} FROM points_lots
     WHERE contact_id = ANY ($1) AND program_id = $2 AND remaining > 0
+    UNION ALL
+    SELECT contact_id, {_LOT_FIELDS} FROM points_lots
+    WHERE contact_id = ANY ($3) AND program_id = $2 AND remaining = 0 AND held > 0
 """
 _ORDER_LOTS: Final = f"""
     SELECT contact_id, {_LOT_FIELDS} FROM points_lots
@@ -133,14 +136,14 @@ async def lock(
     once: idempotency.Request | None = None,
     subject: UUID | None = None,
     times: Sequence[datetime] | None = None,
-    before: Phase | None = None,
+    settle: bool = True,
     referrals: bool = False,
 ) -> Locked:
     """Lock the accounts, opening those that are missing; unknown contacts are left out of the books.
 
-    `times` are those of what may use up the limits of rules. What is due is written into the books, of what happens
-    exactly at `now` only the phases `before` the one given. `referrals` says that orders may decide about some: then
-    whoever referred the contacts is locked with them.
+    `times` are those of what may use up the limits of rules. What is due is written into the books,
+    unless `settle` is false, and the caller does that. `referrals` says that orders may decide about some: then whoever
+    referred the contacts is locked with them.
     Raises Replay or IdempotencyKeyReused where `once` was carried out before, ProgramRequired, ProgramNotFound.
     """
     wanted = sorted(set(contact_ids))
@@ -155,7 +158,8 @@ async def lock(
     program = await programs.load(session, program_id=header["program_id"], version=header["program_version"])
     books = {row["contact_id"]: rows.book_of(row, program, now) for row in found[1:]}
     for book in books.values():
-        _let_pass(book, before)
+        if settle:
+            _let_pass(book)
     strangers: frozenset[UUID] = frozenset()
     if program.explicit_enrolment and not books.keys() >= set(wanted):
         missing = await session.fetch("SELECT id FROM contacts WHERE id = ANY ($1)", list(set(wanted) - books.keys()))
@@ -203,7 +207,7 @@ async def read(
 
 def new_book(program: Program, contact_id: UUID, now: datetime) -> Book:
     """The book of somebody who has had nothing yet."""
-    return Book(contact_id, program.id, now, ladder=program.ladder, milestones=program.milestones)
+    return Book(contact_id, program.id, now, ladder=program.ladder, milestones=program.milestones, enrolled_at=now)
 
 
 async def require(session: Session, *, program_id: UUID | None, contact_id: UUID) -> None:
@@ -227,15 +231,14 @@ async def know_enough_lots(session: Session, *, book: Book, points: int, except_
 
 
 async def know_all_lots(session: Session, *, books: Sequence[Book]) -> None:
-    """Read all open lots of these accounts of one program, for a post that may change any of them."""
+    """Read all open lots of these accounts of one program, those on hold too, for a post that may change any."""
     by_contact = {book.contact_id: book for book in books}
     if not by_contact:
         return
-    for contact_id, *values in await session.fetch(_OPEN_LOTS, list(by_contact), books[0].program_id):
+    holders = [book.contact_id for book in books if book.held]
+    for contact_id, *values in await session.fetch(_OPEN_LOTS, list(by_contact), books[0].program_id, holders):
         lot = Lot(*values)
         by_contact[contact_id].lots.setdefault(lot.id, lot)
-    for book in books:
-        book.unseen_due_at = None
 
 
 async def find_subject(session: Session, *, contact_id: UUID, transaction_id: UUID) -> Subject | None:
@@ -285,6 +288,11 @@ async def write_down(
     )  # fmt: skip
     if refused:
         raise Unavailable("Somebody else wrote the same reference at this moment. Send the request again.")
+    if any(change.after is not None and change.after.reward_ids for book in books for change in book.tier_changes):
+        # Rewards are posts of their own, made of what stands here.
+        from crm.loyalty import tier_rewards
+
+        await tier_rewards.give(session, locked=locked, books=books)
 
 
 def claim_orders(program_id: UUID, owners: Mapping[str, UUID]) -> Insert:
@@ -299,16 +307,16 @@ def _no_program(program_id: UUID | None) -> ProgramRequired | ProgramNotFound:
     return ProgramNotFound("No program has this id.")
 
 
-def _let_pass(book: Book, before: Phase | None = None) -> None:
+def _let_pass(book: Book) -> None:
     if book.is_due:
-        book.settle(before=before)
+        book.settle()
         book.stand()
 
 
 def _tier_entry(book: Book, change: TierChange) -> tuple[Any, ...]:
     return timeline.entry(
-        book.contact_id, channel="loyalty", kind="tier.changed", occurred_at=change.occurred_at, recorded_at=book.now,
-        by="system", data={
+        book.contact_id, channel="loyalty", kind="tier.renewed" if change.renewed else "tier.changed",
+        occurred_at=change.occurred_at, recorded_at=book.now, by="system", data={
             "program_id": book.program_id,
             "from": change.before.name if change.before else None,
             "to": change.after.name if change.after else None,

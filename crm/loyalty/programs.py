@@ -14,13 +14,15 @@ from sqlalchemy.dialects.postgresql import JSONB
 from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
-from crm.errors import Invalid, NotFound, Stale
-from crm.loyalty import tiers
+from crm.errors import FieldError, Invalid, NotFound, Stale
+from crm.loyalty import contribution, tiers
+from crm.loyalty.audiences import Offer
 from crm.loyalty.basket import Terms
 from crm.loyalty.conversion import Conversion
 from crm.loyalty.earning import Rule
 from crm.loyalty.expiry import Activation, Expiry
 from crm.loyalty.ladders import Ladder, Tier
+from crm.loyalty.multipliers import Multiplier
 from crm.loyalty.stamping import Challenge
 from crm.loyalty.tiers import TierPolicy, TierView
 
@@ -53,6 +55,11 @@ class ProgramRequired(Invalid):
     title = "There is no program yet"
 
 
+class UnknownReward(Invalid):
+    code = "unknown_reward"
+    title = "A tier can only give rewards of its program"
+
+
 class StaleProgram(Stale):
     title = "The program has changed since you read it"
 
@@ -76,7 +83,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 
 @dataclass(slots=True)
 class ProgramView:
-    """A program as it is shown."""
+    """A program as it is shown. `cost_per_point` is null while nobody has said what a point costs."""
 
     id: UUID
     name: str
@@ -93,6 +100,8 @@ class ProgramView:
     milestones: list[int]
     enrolment: str
     redemption: Conversion | None
+    cost_per_point: str | None
+    expected_breakage: str
     version: int
     created_at: datetime
     updated_at: datetime
@@ -116,13 +125,15 @@ class Program:
     milestones: tuple[int, ...]
     explicit_enrolment: bool
     redemption: Conversion | None = None
+    multipliers: tuple[Multiplier, ...] = ()
+    """Active offers; those of one member are rules of theirs, behind the program's own."""
     challenges: tuple[Challenge, ...] = ()
     """Those that are open, in the order they were made."""
 
     @property
     def limited(self) -> bool:
-        """Whether a rule has limits, so that a post must know what was had before."""
-        return any(rule.limits for rule in self.rules)
+        """Whether a rule or a challenge has limits, so that a post must know what was had before."""
+        return any(rule.limits for rule in self.rules) or any(challenge.limits for challenge in self.challenges)
 
     def challenges_of(self, event: str) -> list[Challenge]:
         """The open challenges that count such events."""
@@ -217,8 +228,24 @@ async def tier_policy(session: Session, *, program_id: UUID) -> TierPolicy:
 async def add_tier(
     session: Session, *, program_id: UUID, name: str, threshold: int, benefits: dict[str, Any], now: datetime
 ) -> TierView:
-    """Add a tier; members who qualify stand in it from their next read on. Raises ProgramNotFound, ThresholdTaken."""
+    """Add a tier; members who qualify stand in it from their next read on.
+
+    Raises ProgramNotFound, ThresholdTaken, UnknownReward.
+    """
     await touch(session, program_id=program_id, now=now)
+    unknown = await session.fetchval(
+        """
+        SELECT min(id::text) FROM (
+            SELECT unnest($1::uuid[]) AS id EXCEPT SELECT id FROM rewards WHERE program_id = $2
+        ) r
+        """,
+        [UUID(reward_id) for reward_id in benefits.get("reward_ids", ())], program_id,
+    )  # fmt: skip
+    if unknown is not None:
+        raise UnknownReward(
+            f"The program has no reward {unknown}.",
+            errors=[FieldError("/benefits/reward_ids", "unknown_reward", "names a reward that the program lacks")],
+        )
     return await tiers.create(
         session, program_id=program_id, name=name, threshold=threshold, benefits=benefits, now=now
     )
@@ -263,6 +290,10 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
              WHERE r.program_id = p.id AND r.deleted_at IS NULL) AS rules,
             (SELECT jsonb_agg(jsonb_build_array(t.id, t.name, t.threshold, t.benefits) ORDER BY t.threshold)
              FROM tiers t WHERE t.program_id = p.id) AS tiers,
+            (SELECT jsonb_agg(jsonb_build_array(o.id, o.version, o.contacts_count IS NOT NULL, o.definition)
+                ORDER BY o.id) FROM offers o
+             WHERE o.program_id = p.id AND o.ended_at IS NULL AND o.kind = 'multiplier' AND o.status = 'active'
+            ) AS multipliers,
             (SELECT jsonb_agg(jsonb_build_array(c.id, c.definition) ORDER BY c.id) FROM challenges c
              WHERE c.program_id = p.id AND c.status = 'active' AND c.deleted_at IS NULL) AS challenges
         FROM programs p WHERE p.id = $1
@@ -288,7 +319,7 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
             tax=earn_on.get("tax", False),
             shipping=earn_on.get("shipping", False),
         ),
-        rules=tuple(Rule.of(doc, id=UUID(rule_id), version=number) for rule_id, number, doc in row["rules"] or ()),
+        rules=tuple(rule_of(*rule) for rule in row["rules"] or ()),
         ladder=Ladder(
             _tiers(row["tiers"] or ()), policy.basis, policy.window, policy.months or 12, policy.downgrade,
             policy.grace_days, zone,
@@ -301,9 +332,22 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
         milestones=tuple(sorted(settings["milestones"])),
         explicit_enrolment=settings["enrolment"] == "explicit",
         redemption=Conversion.of(settings.get("redemption")),
+        multipliers=tuple(_multiplier(program_id, *offer) for offer in row["multipliers"] or ()),
         challenges=tuple(Challenge.of(doc, id=UUID(challenge_id)) for challenge_id, doc in row["challenges"] or ()),
     )  # fmt: skip
     return program
+
+
+def rule_of(rule_id: str, version: int, definition: dict[str, Any]) -> Rule:
+    """The compiled rule, its condition included, of a stored definition."""
+    if (condition := definition.get("condition")) is not None:
+        definition = {**definition, "condition": contribution.condition_of(condition)}
+    return Rule.of(definition, id=UUID(rule_id), version=version)
+
+
+def _multiplier(program_id: UUID, offer_id: str, version: int, named: bool, definition: dict[str, Any]) -> Multiplier:
+    facts = {"id": UUID(offer_id), "program_id": program_id, "version": version, "status": "active"}
+    return Multiplier.of(Offer.of(definition, named=named, **facts))
 
 
 def _tiers(rows: Sequence[tuple[str, str, int, dict[str, Any]]]) -> tuple[Tier, ...]:
@@ -326,6 +370,8 @@ def _view(row: Any) -> ProgramView:
         default=row["is_default"],
         earn_on=EarnOn(**settings.get("earn_on", {})),
         redemption=Conversion.of(settings.get("redemption")),
+        cost_per_point=settings.get("cost_per_point"),
+        expected_breakage=settings.get("expected_breakage") or "0",
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

@@ -21,11 +21,13 @@ from crm.db.writes import Insert
 from crm.errors import CrmError, NotFound
 from crm.interactions import people, timeline
 from crm.interactions.people import Sender
+from crm.interactions.timeline import Interaction
 from crm.loyalty import balances, cards, earning, earnings, journal, referring
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.basket import Purchase, measure
 from crm.loyalty.books import Book
 from crm.loyalty.cards import Cards, Decision, Stamped
+from crm.loyalty.circumstances import Circumstances
 from crm.loyalty.earnings import RuleRow
 from crm.loyalty.journal import Locked, OrderRefReused
 from crm.loyalty.ledger import check_occurred
@@ -197,12 +199,18 @@ async def _record(
         await journal.know_all_lots(session, books=list(locked.books.values()))
     stored = await _stored(session, locked, known)
     results: list[tuple[Recorded, bool] | CrmError] = []
-    new = [(buyer, item) for buyer, item in known if (buyer, item.purchase.order_ref) not in stored]
+    new = [(buyer, item.purchase) for buyer, item in known if (buyer, item.purchase.order_ref) not in stored]
     plan = Plan(
         locked,
         by,
-        cards=await cards.of_members(session, locked=locked, by=by, facts=[(buyer, PURCHASE) for buyer, _ in new]),
-        friends=await referring.friends(session, locked=locked, by=by),
+        await Circumstances.read(
+            session,
+            program=locked.program,
+            books=locked.books,
+            moments=[(buyer, purchase.occurred_at) for buyer, purchase in new],
+        ),
+        await cards.of_members(session, locked=locked, by=by, facts=[(buyer, PURCHASE) for buyer, _ in new]),
+        await referring.friends(session, locked=locked, by=by),
     )
     for buyer, item in zip(buyers, bought, strict=True):
         try:
@@ -261,12 +269,14 @@ class Plan:
     """
 
     def __init__(
-        self, locked: Locked, by: str, *, cards: Cards, friends: Friends, include_drafts: bool = False
-    ) -> None:
+        self, locked: Locked, by: str, circumstances: Circumstances, cards: Cards, friends: Friends, *,
+        include_drafts: bool = False,
+    ) -> None:  # fmt: skip
         self.locked = locked
-        self.by = by
+        self.circumstances = circumstances
         self.cards = cards
         self.friends = friends
+        self.by = by
         self.include_drafts = include_drafts
         self.rows: list[tuple[Any, ...]] = []
         self.entries: list[tuple[Any, ...]] = []
@@ -291,8 +301,11 @@ class Plan:
             return planned[1], False
 
         self.locked.member(contact_id)
+        member = earnings.member(
+            book, purchase.occurred_at, condition_holds=self.circumstances.conditions_hold(book, purchase.occurred_at)
+        )
         earned = earning.evaluate(
-            purchase, rules=program.rules, terms=program.terms, member=earnings.member(book, purchase.occurred_at),
+            purchase, rules=self.circumstances.rules(book, purchase.occurred_at), terms=program.terms, member=member,
             include_drafts=self.include_drafts,
         )  # fmt: skip
         decisions = self._decisions(book, purchase)
@@ -335,6 +348,7 @@ class Plan:
                 },
             )
         )  # fmt: skip
+        self.circumstances.happened(Interaction(*self.entries[-1]))
         if owner is None:
             self.claims[purchase.order_ref] = contact_id
         self._planned[purchase.order_ref] = (request_hash, recorded)

@@ -45,6 +45,7 @@ referrals = Table(
     Column("transaction_id", Uuid),
     Column("points_taken_back", BigInteger, nullable=False),
     Column("reversal_id", Uuid),
+    Column("counted_at", Instant),
     Column("created_at", Instant, nullable=False),
     Column("qualified_at", Instant),
     Column("activates_at", Instant),
@@ -56,7 +57,9 @@ CAUSE: Final = "referral"
 _DECIDED: Final = (
     "contact_id", "id", "status", "reason", "order_ref", "transaction_id", "qualified_at", "activates_at", "ended_at",
 )  # fmt: skip
-_UNDONE: Final = ("contact_id", "id", "status", "reason", "points_taken_back", "reversal_id", "ended_at")
+_UNDONE: Final = (
+    "contact_id", "id", "status", "reason", "points_taken_back", "reversal_id", "counted_at", "ended_at",
+)  # fmt: skip
 _SIDES: Final = """
     SELECT contact_id, role, points, transaction_id FROM referrals
     WHERE contact_id = ANY ($1) AND id = $2 AND status = 'qualified' ORDER BY contact_id
@@ -129,7 +132,7 @@ class Friends:
         sides = await session.fetch(_SIDES, [referral.contact_id, referral.other_id], referral.id)
         await journal.know_all_lots(session, books=[self.locked.book(referral.other_id)])
         for side in sides:
-            back = bonuses.TakenBack(0, None)
+            back = bonuses.NOTHING
             if side["transaction_id"] is not None:
                 back = await bonuses.take_back(
                     session, book=self.locked.book(side["contact_id"]), program=self.locked.program,
@@ -138,7 +141,7 @@ class Friends:
                 )  # fmt: skip
             self.undone.append((
                 side["contact_id"], referral.id, "reversed", "refunded", back.points, back.transaction_id,
-                self.locked.now,
+                back.counted_at, returned.occurred_at,
             ))  # fmt: skip
             self._tell(
                 referral, side["contact_id"], "referral.reversed", returned.occurred_at, points_taken_back=back.points,

@@ -21,13 +21,14 @@ from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert
 from crm.errors import Conflict, NotFound
 from crm.interactions import timeline
-from crm.loyalty import balances, journal, referring, refunding, unstamping
+from crm.loyalty import balances, journal, referring, refunding, tier_rewards, unstamping
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.basket import Purchase
 from crm.loyalty.books import Book
 from crm.loyalty.earning import EXACT_PLACES
 from crm.loyalty.expiry import Expiry, local_day
 from crm.loyalty.journal import Locked
+from crm.loyalty.ladders import NOTHING_COUNTED, Counted
 from crm.loyalty.ledger import check_occurred
 from crm.loyalty.limits import period_key
 from crm.loyalty.lots import Lot
@@ -52,6 +53,10 @@ refunds = Table(
     Column("points_taken_back", BigInteger, nullable=False),
     Column("points_returned", BigInteger, nullable=False),
     Column("points_returned_expired", BigInteger, nullable=False),
+    Column("counted_points", BigInteger, nullable=False),
+    Column("counted_at", Instant),
+    Column("counted_spend", Numeric, nullable=False),
+    Column("counted_visits", BigInteger, nullable=False),
     Column("transaction_id", Uuid),
     Column("return_transaction_id", Uuid),
     Column("occurred_at", Instant, nullable=False),
@@ -84,7 +89,7 @@ _FACTS: Final = """
         ) AS stamped
     FROM purchases p
     LEFT JOIN redemptions s ON s.contact_id = p.contact_id AND s.program_id = p.program_id
-        AND s.order_ref = p.order_ref AND s.status = 'redeemed'
+        AND s.order_ref = p.order_ref AND s.reward_id IS NULL AND s.status = 'redeemed'
     WHERE p.contact_id = $1 AND p.program_id = $2 AND p.order_ref = $3
 """
 _USAGES: Final = """
@@ -165,9 +170,10 @@ async def record(
     """
     happened_at = occurred_at or now
     check_occurred(happened_at, now)
+    # With lots, and so with the lot of a deficit, which may have been filled long ago.
     locked = await journal.lock(
-        session, program_id=program_id, contact_ids=[contact_id], now=now, once=once, order_refs=[order_ref],
-        referrals=True,
+        session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once,
+        order_refs=[order_ref], referrals=True,
     )  # fmt: skip
     book = locked.book(contact_id)
     facts = await session.fetchrow(_FACTS, contact_id, locked.program.id, order_ref)
@@ -207,7 +213,8 @@ async def record(
     row = (
         contact_id, locked.program.id, order_ref, refund_ref, refund_id, request_hash, content,
         _decimal(is_now.money - was.money), _decimal((is_now.earned_share - was.earned_share) * facts["points"]),
-        due, taken_back, returned, expired, transaction_id, return_id, happened_at, now, by,
+        due, taken_back, returned, expired, undoing.counted.points, undoing.counted_at, undoing.counted.spend,
+        undoing.counted.visits, transaction_id, return_id, happened_at, now, by,
         stamps.answers,
     )  # fmt: skip
     entry = timeline.entry(
@@ -229,6 +236,7 @@ async def record(
         ],
         entries=[entry, *stamps.entries, *friends.entries],
     )
+    await tier_rewards.take_back(session, locked=locked, book=book, by=by)
     return refunded, True
 
 
@@ -363,6 +371,9 @@ class _Undoing:
     ) -> None:  # fmt: skip
         self._program, self._book, self._facts, self._order_ref = locked.program, book, facts, order_ref
         self._was, self._is_now, self._at, self._by = was, is_now, at, by
+        self.counted = NOTHING_COUNTED
+        """What it takes from what counts towards the tiers, on the purchase's day; points on that of `counted_at`."""
+        self.counted_at: datetime | None = None
 
     def due(self, before: int) -> int:
         """How many points are to be taken back now, after `before` were due earlier."""
@@ -378,11 +389,14 @@ class _Undoing:
         ended = self._is_now.complete and not self._was.complete
         if spend or ended:
             book.qualify(facts["occurred_at"], spend=spend, visits=-int(ended))
+            self.counted = Counted(spend=-spend, visits=int(ended))
         if not due:
             return 0, None
         for lot in lots[:1]:
             if lot.active and lot.qualifying:
+                self.counted_at = lot.counted_at
                 book.qualify(lot.counted_at, points=-due)
+                self.counted += Counted(points=due)
         transaction = book.open(
             "reverse", cause="refund", points=0, occurred_at=self._at, by=self._by, order_ref=self._order_ref,
             reverses=facts["transaction_id"],

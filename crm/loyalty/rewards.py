@@ -26,11 +26,10 @@ from crm.loyalty import (
     voucher_pools,
     vouchers,
 )
-from crm.loyalty.books import Book
 from crm.loyalty.eligibility import Fulfilment, Member, Obstacle, Reward
 from crm.loyalty.expiry import Expiry
 from crm.loyalty.journal import Locked, OrderRefReused
-from crm.loyalty.limits import Limit, Period, Used
+from crm.loyalty.limits import Limit
 from crm.loyalty.redemptions import Redemption, VoucherCode
 
 _STATUS: Final[Mapping[Fulfilment, str]] = {"manual": "requested", "voucher": "issued"}
@@ -44,12 +43,12 @@ class OutOfStock(Conflict):
 
 class LimitReached(Conflict):
     code = "limit_reached"
-    title = "The member has had as much of this reward as one may"
+    title = "As much of this as there may be was had already"
 
 
 class NotEligible(Conflict):
     code = "not_eligible"
-    title = "The member is not eligible"
+    title = "This member can't have this now"
 
 
 class OneAtATime(Invalid):
@@ -103,8 +102,8 @@ async def redeem(
         await journal.write_down(session, locked, facts=answer)
         return known, False
     reward = await catalogue.find(session, program_id=program_id, reward_id=reward_id)
-    used = await catalogue.used(session, program=locked.program, contact_id=contact_id, rewards=[reward], now=now)
-    _check(reward, locked, book, used.get(reward.id, {}), quantity)
+    member = await catalogue.member(session, program=locked.program, book=book, rewards=[reward], now=now)
+    _check(reward, member, quantity, now)
     points = reward.cost * quantity
     redemption_id = uuid7()
     if points:
@@ -296,10 +295,9 @@ async def _code(session: Session, reward: Reward, contact_id: UUID, quantity: in
     return voucher_id, code, None
 
 
-def _check(reward: Reward, locked: Locked, book: Book, used: Mapping[Period, Used], quantity: int) -> None:
+def _check(reward: Reward, member: Member, quantity: int, now: datetime) -> None:
     """Raises the first refusal, with every reason beside it."""
-    member = Member(book=book, used=used)
-    why_not = eligibility.obstacles(reward, member, quantity=quantity, now=locked.now)
+    why_not = eligibility.obstacles(reward, member, quantity=quantity, now=now)
     if not why_not:
         return
     told = _told(why_not)
@@ -307,15 +305,14 @@ def _check(reward: Reward, locked: Locked, book: Book, used: Mapping[Period, Use
     if first.code in _NOT_ELIGIBLE:
         raise NotEligible(f"Of '{reward.name}' it can't be: {', '.join(each.code for each in why_not)}.", why_not=told)
     if first.code == "limit_reached":
-        points = reward.cost * quantity
-        limit = next(eligibility.reached(reward.limits, used, quantity=quantity, points=points))
+        limit = next(member.reached(reward, quantity=quantity))
         raise LimitReached(
             f"'{reward.name}' is limited to {_said(limit)}.",
             limit={"times": limit.times, "points": limit.points, "per": limit.per}, until=first.until, why_not=told,
         )  # fmt: skip
     if first.code == "out_of_stock":
         raise _out_of_stock(reward, why_not)
-    raise book.insufficient(reward.cost * quantity, available=book.available)
+    raise member.book.insufficient(reward.cost * quantity, available=member.book.available)
 
 
 async def _take_stock(session: Session, reward: Reward, quantity: int) -> None:

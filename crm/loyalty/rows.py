@@ -119,6 +119,7 @@ def book_of(row: Record, program: Program, now: datetime) -> Book:
         tier_until=row["tier_until"],
         pin=_pin(row["pin"]),
         status=row["status"],
+        enrolled_at=row["enrolled_at"],
         ladder=program.ladder,
         milestones=program.milestones,
         seq=row["seq"],

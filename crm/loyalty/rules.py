@@ -14,7 +14,7 @@ from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.errors import NotFound
-from crm.loyalty import programs
+from crm.loyalty import contribution, programs
 
 earning_rules = Table(
     "earning_rules",
@@ -32,8 +32,8 @@ earning_rules = Table(
 )
 
 _DEFAULTS: Final[Mapping[str, Any]] = {
-    "status": "active", "points": 1, "per": "1", "factor": "1", "event": None, "filter": None, "window": None,
-    "min_spend": None, "limits": [],
+    "status": "active", "points": 1, "per": "1", "factor": "1", "event": None, "filter": None, "condition": None,
+    "window": None,     "min_spend": None, "limits": [],
     "code": None, "max_points_per_purchase": None, "over_max": "trim", "stackable": True, "priority": 0,
     "applies_to": "amount",
 }  # fmt: skip
@@ -60,6 +60,7 @@ class EarningRule:
     factor: str
     event: str | None
     filter: dict[str, list[str]] | None
+    condition: dict[str, Any] | None
     window: dict[str, Any] | None
     min_spend: str | None
     code: str | None
@@ -74,7 +75,8 @@ class EarningRule:
 
 
 async def create(session: Session, *, program_id: UUID, definition: dict[str, Any], now: datetime) -> EarningRule:
-    """Add a rule; purchases from now on are judged by it. Raises ProgramNotFound."""
+    """Add a rule; purchases from now on are judged by it. Raises ProgramNotFound, InvalidCondition."""
+    _check(definition)
     await programs.touch(session, program_id=program_id, now=now)
     row = await session.fetchrow(
         f"""
@@ -97,11 +99,12 @@ async def change(
 ) -> EarningRule:
     """Give a rule the definition that `merge` makes of its present one, as its next version.
 
-    Raises ProgramNotFound, EarningRuleNotFound.
+    Raises ProgramNotFound, EarningRuleNotFound, InvalidCondition.
     """
     await programs.touch(session, program_id=program_id, now=now)
     current = await _row(session, program_id, rule_id)
     definition = merge(current["definition"])
+    _check(definition)
     row = await session.fetchrow(
         f"""
         UPDATE earning_rules
@@ -141,6 +144,11 @@ async def page(session: Session, *, program_id: UUID, after: UUID | None, limit:
     if not rows:
         await programs.get(session, program_id=program_id)
     return [_view(row) for row in rows]
+
+
+def _check(definition: Mapping[str, Any]) -> None:
+    if (condition := definition.get("condition")) is not None:
+        contribution.condition_of(condition, pointer="/condition")
 
 
 async def _row(session: Session, program_id: UUID, rule_id: UUID) -> Record:

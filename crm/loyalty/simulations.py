@@ -8,6 +8,7 @@ from uuid import UUID
 from crm.db.session import Session
 from crm.loyalty import cards, journal, programs, referring
 from crm.loyalty.basket import Purchase
+from crm.loyalty.circumstances import Circumstances
 from crm.loyalty.expiry import local_day
 from crm.loyalty.journal import Locked
 from crm.loyalty.ledger import AHEAD_MAX
@@ -44,11 +45,21 @@ async def simulate(
     imagined = await _imagine(
         session, program, contact_id, at=purchase.occurred_at, now=max(now, purchase.occurred_at) if planned else now
     )
+    circumstances = await Circumstances.read(
+        session,
+        program=program,
+        books=imagined.books,
+        moments=[] if contact_id is None else [(contact_id, purchase.occurred_at)],
+        rules=[
+            rule for rule in program.rules if rule.status == "active" or (include_drafts and rule.status == "draft")
+        ],
+    )
     plan = Plan(
         imagined,
         "",
-        cards=await cards.of_members(session, locked=imagined, by="", facts=[(who, PURCHASE)]),
-        friends=await referring.friends(session, locked=imagined, by=""),
+        circumstances,
+        await cards.of_members(session, locked=imagined, by="", facts=[(who, PURCHASE)]),
+        await referring.friends(session, locked=imagined, by=""),
         include_drafts=include_drafts,
     )
     recorded, _ = plan.add(who, Bought(who, purchase))

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from crm.db.session import Session
 from crm.loyalty import programs
@@ -15,28 +16,27 @@ _LOCK_ALL: Final = """
         SELECT FROM loyalty_accounts WHERE program_id = $1 ORDER BY contact_id FOR NO KEY UPDATE
     ) a
 """
-# The days on which open lots began, and so the ends that there are to work out: few, however many lots there are.
-_BEGAN: Final = """
-    SELECT DISTINCT (coalesce(l.activates_at, l.earned_at) AT TIME ZONE $2)::date AS began_on FROM points_lots l
-    WHERE l.program_id = $1 AND l.kind = 'regular' AND l.remaining + l.held > 0 AND NOT l.fixed AND l.cancels_at IS NULL
-        AND ($3 OR l.expires_at IS NULL)
+# Open lots that may get another end: what is dead stays dead, and what waits for an event has not begun.
+_MOVABLE: Final = """
+    l.program_id = $1 AND l.kind = 'regular' AND l.remaining + l.held > 0 AND NOT l.fixed
+    AND (l.active OR l.activates_at IS NOT NULL) AND (l.expires_at IS NULL OR $3 AND l.expires_at > $4)
 """
-_MOVE_ENDS: Final = """
+_BEGAN_ON: Final = "(greatest(l.activates_at, l.earned_at) AT TIME ZONE $2)::date"
+# The days on which they begin, and so the ends that there are to work out: few, however many lots there are.
+_BEGAN: Final = f"SELECT DISTINCT {_BEGAN_ON} AS began_on FROM points_lots l WHERE {_MOVABLE}"
+_MOVE_ENDS: Final = f"""
     WITH ends AS (
-        SELECT * FROM unnest($4::date[], $5::timestamptz[]) AS e (began_on, ends_at)
+        SELECT * FROM unnest($5::date[], $6::timestamptz[]) AS e (began_on, ends_at)
     ), moved AS (
         UPDATE points_lots l SET expires_at = e.ends_at
         FROM ends e, points_lots o
-        WHERE o.contact_id = l.contact_id AND o.program_id = l.program_id AND o.id = l.id
-            AND l.program_id = $1 AND l.kind = 'regular' AND l.remaining + l.held > 0 AND NOT l.fixed
-            AND l.cancels_at IS NULL AND ($3 OR l.expires_at IS NULL)
-            AND e.began_on = (coalesce(l.activates_at, l.earned_at) AT TIME ZONE $2)::date
-            AND l.expires_at IS DISTINCT FROM e.ends_at
+        WHERE o.contact_id = l.contact_id AND o.program_id = l.program_id AND o.id = l.id AND {_MOVABLE}
+            AND e.began_on = {_BEGAN_ON} AND l.expires_at IS DISTINCT FROM e.ends_at
         RETURNING l.contact_id, l.id, l.remaining, o.expires_at AS ended_at, l.expires_at
     ), told AS (
         INSERT INTO points_lot_changes
             (contact_id, program_id, id, lot_id, expires_before, expires_after, reason, occurred_at, recorded_at, by)
-        SELECT contact_id, $1, gen_random_uuid(), id, ended_at, expires_at, $7, $6, $6, 'system' FROM moved
+        SELECT contact_id, $1, gen_random_uuid(), id, ended_at, expires_at, $7, $4, $4, 'system' FROM moved
     )
     UPDATE loyalty_accounts a SET next_due_at = least(a.next_due_at, m.ends_at)
     FROM (SELECT contact_id, min(expires_at) AS ends_at FROM moved WHERE remaining > 0 GROUP BY contact_id) m
@@ -56,27 +56,29 @@ async def change(
     """Apply `changes`, as `programs.change` does.
 
     Turning expiry on starts the clock now for points that had no end: nobody loses any on the first night. Any other
-    change of expiry leaves the points there are as they are, unless it `applies_to_all`; even then they last out today.
+    change of expiry leaves the points there are as they are, unless it `applies_to_all`, which may also be asked later;
+    even then they last out today.
     Raises ProgramNotFound, StaleProgram.
     """
     before = await programs.get(session, program_id=program_id)
     after = await programs.change(session, program_id=program_id, version=version, changes=changes, now=now)
-    if after.expiry != before.expiry and (applies_to_all or before.expiry["kind"] == "never"):
-        await _move_ends(session, after, all_lots=applies_to_all, turned_on=before.expiry["kind"] == "never", now=now)
+    turned_on = before.expiry["kind"] == "never" != after.expiry["kind"]
+    if applies_to_all or turned_on:
+        await _move_ends(session, after, all_lots=applies_to_all, turned_on=turned_on, now=now)
     return after
 
 
 async def _move_ends(session: Session, program: ProgramView, *, all_lots: bool, turned_on: bool, now: datetime) -> None:
-    expiry, zone = Expiry.of(program.expiry), (await programs.load(session, program_id=program.id)).terms.zone
+    expiry, zone = Expiry.of(program.expiry), ZoneInfo(program.time_zone)
     await session.execute("SET LOCAL statement_timeout = 0")
     await session.fetchval(_LOCK_ALL, program.id)
-    began = [row["began_on"] for row in await session.fetch(_BEGAN, program.id, program.time_zone, all_lots)]
+    began = [row["began_on"] for row in await session.fetch(_BEGAN, program.id, program.time_zone, all_lots, now)]
     tomorrow = Expiry("after", days=0).ends_at(now, zone)
-    ends = [
-        expiry.ends_at(now if turned_on or expiry.kind == "sliding" else start_of(day, zone), zone) for day in began
-    ]
+    from_now = turned_on or expiry.kind == "sliding"
+    starts = [max(now, start_of(day, zone)) if from_now else start_of(day, zone) for day in began]
+    ends = [expiry.ends_at(at, zone) for at in starts]
     ends = [at if at is None or tomorrow is None else max(at, tomorrow) for at in ends]
     await session.execute(
-        _MOVE_ENDS, program.id, program.time_zone, all_lots, began, ends, now,
+        _MOVE_ENDS, program.id, program.time_zone, all_lots, now, began, ends,
         "expiry_turned_on" if turned_on else "expiry_changed",
     )  # fmt: skip

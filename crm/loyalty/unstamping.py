@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from crm.loyalty.stamping import Challenge, Progress, Terms
 
 _FALLEN: Final = (
     "contact_id", "program_id", "challenge_id", "card", "status", "reason", "points_taken_back", "reversal_id",
+    "counted_at", "ended_at",
 )  # fmt: skip
 # What the order stamped and what is left of that, with how far the member has come; for a streak, how many facts its
 # period has. In the order of the rewards' ids: all put back into stocks in one order.
@@ -82,13 +84,14 @@ class Unstamping:
     returned: Returned
     by: str
     answers: list[Unstamped] = field(default_factory=list)
+    fallen: list[tuple[Any, ...]] = field(default_factory=list)
     facts: list[Insert | Update] = field(default_factory=list)
     entries: list[tuple[Any, ...]] = field(default_factory=list)
 
     async def plan(self, session: Session) -> None:
         """Take back what the order would not have stamped without what was given back."""
         locked, book = self.locked, self.book
-        stamps, progress, fallen = [], [], []
+        stamps, progress = [], []
         for row in await session.fetch(_STAMPED, book.contact_id, locked.program.id, self.returned.order_ref):
             taken = self._taken(row)
             if not taken:
@@ -99,14 +102,13 @@ class Unstamping:
             stamps.append(self._stamps_row(row, taken))
             self._uncount(challenge, after, row, taken)
             cards_fallen = await self._fall(session, challenge, after)
-            fallen += [self._card_row(challenge, each) for each in cards_fallen]
             progress.append(cards.row_of(book.contact_id, locked.program.id, challenge.id, after, locked.now))
             if after.total != before.total or cards_fallen:
                 self._answer(challenge, before.total - after.total, after, cards_fallen)
         self.facts = [
             Insert(cards.challenge_stamps, cards.STAMPS, stamps),
             cards.farther(progress),
-            Update(cards.challenge_cards, _FALLEN, fallen, 4),
+            Update(cards.challenge_cards, _FALLEN, self.fallen, 4),
         ]
 
     def _taken(self, row: Record) -> int:
@@ -132,7 +134,7 @@ class Unstamping:
             return []
         fallen = []
         for row in await session.fetch(_NEWEST, book.contact_id, program.id, challenge.id, after.owed):
-            card = FallenCard(row["card"], "reversed", 0, 0, None)
+            card, back = FallenCard(row["card"], "reversed", 0, 0, None), bonuses.NOTHING
             if row["transaction_id"] is not None:
                 back = await bonuses.take_back(
                     session, book=book, program=program, transaction_id=row["transaction_id"], points=row["points"],
@@ -149,6 +151,7 @@ class Unstamping:
                 after.completed -= 1
             if card.status != row["status"]:
                 fallen.append(card)
+                self.fallen.append(self._card_row(challenge, card, back.counted_at))
         return fallen
 
     def _answer(self, challenge: Challenge, stamps: int, after: Progress, fallen: list[FallenCard]) -> None:
@@ -178,11 +181,12 @@ class Unstamping:
             returned.refund_ref, -taken, row["period"], None, returned.occurred_at, self.locked.now, self.by,
         )  # fmt: skip
 
-    def _card_row(self, challenge: Challenge, card: FallenCard) -> tuple[Any, ...]:
-        reason = "reward_used" if card.status == "kept" else "refunded"
+    def _card_row(self, challenge: Challenge, card: FallenCard, counted_at: datetime | None) -> tuple[Any, ...]:
+        kept = card.status == "kept"
         return (
-            self.book.contact_id, self.locked.program.id, challenge.id, card.card, card.status, reason,
-            card.points_taken_back, card.transaction_id,
+            self.book.contact_id, self.locked.program.id, challenge.id, card.card, card.status,
+            "reward_used" if kept else "refunded", card.points_taken_back, card.transaction_id, counted_at,
+            None if kept else self.returned.occurred_at,
         )  # fmt: skip
 
 

@@ -167,7 +167,10 @@ async def test_a_member_pays_with_points_and_the_books_say_who_did_it(shop, sari
     made = answer.json()
     balance = await shop.balance(sari)
     balance.pop("tier")
-    assert made == {"id": made["id"], "points": 20, "status": "redeemed", "balance": balance}
+    assert made == {
+        "id": made["id"], "points": 20, "status": "redeemed", "reward_id": None, "quantity": 1, "voucher": None,
+        "balance": balance,
+    }  # fmt: skip
     assert balance["available"] == 30
     assert (await shop.transactions(sari))[0]["by"] == "member"
     assert await session.fetchval("SELECT by FROM interactions WHERE id = $1", UUID(made["id"])) == "member"
@@ -438,12 +441,17 @@ async def test_a_members_timeline_takes_no_other_parameters(member, query):
 # ---------------------------------------------------------------- nobody else's
 
 APP, _ = create_app(lambda: None)
+NOBODYS = {"redemption_id": uuid7(), "offer_id": uuid7()}
 READ = sorted(
     route.path
     for route in APP.routes
     for handler in getattr(route, "route_handlers", ())
     if "GET" in handler.http_methods and handler.opt["scopes"] == MEMBER
 )
+
+
+def without_ids(document: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != "request_id"}
 
 
 @pytest.mark.parametrize("path", READ)
@@ -459,20 +467,70 @@ async def test_a_member_never_sees_anything_of_another(shop, client, path):
         redemption = (await shop.redeem(contact_id, 7, order_ref=redeemed)).json()
         said = {"channel": "sms", "kind": "message", "direction": "inbound", "occurred_at": "2026-11-01T09:30:00Z"}
         message = (await shop.post(contact_id, "interactions", said | {"body": f"I am {name}"})).json()
-        words = [str(contact_id), name, phone, order, redeemed, redemption["id"], message["id"]]
+        voucher = (
+            await client.post(f"/v1/programs/{shop.program_id}/vouchers", json={"contact_id": str(contact_id)})
+        ).json()
+        named = {"audience": {"contact_ids": [str(contact_id)]}, "personal_code": True}
+        benefit = {"kind": "voucher", "text": f"for {name}"}
+        offer = (
+            await client.post(
+                f"/v1/programs/{shop.program_id}/offers", json={"name": f"Dear {name}", "benefit": benefit, **named}
+            )
+        ).json()
+        [recipient] = (await client.get(f"/v1/programs/{shop.program_id}/offers/{offer['id']}/contacts")).json()[
+            "items"
+        ]
+        words = [
+            str(contact_id),
+            name,
+            phone,
+            offer["id"],
+            recipient["code"],
+            order,
+            redeemed,
+            redemption["id"],
+            message["id"],
+            voucher["code"],
+        ]
         words += [transaction["id"] for transaction in await shop.transactions(contact_id)]
-        people[contact_id] = (words, redemption["id"])
+        people[contact_id] = (words, {"redemption_id": redemption["id"], "offer_id": offer["id"]})
     (sari, (hers, mine)), (_, (his, another)) = people.items()
     member = await shop.signed_in(sari)
     if "{" in path:
-        assert path == "/v1/me/redemptions/{redemption_id:uuid}"
-        assert (await member.get(f"/v1/me/redemptions/{mine}")).status_code == 200
-        problem(await member.get(f"/v1/me/redemptions/{another}"), 404, "redemption_not_found")
+        url = path.replace(":uuid", "")
+        assert (await member.get(url.format(**mine))).status_code == 200
+        answer, nobodys = await member.get(url.format(**another)), await member.get(url.format(**NOBODYS))
+        assert not [word for word in his if word in answer.text]
+        if path == "/v1/me/offers/{offer_id:uuid}/claims":
+            assert answer.json() == nobodys.json() == {"items": [], "next_cursor": None}
+            return
+        code = "redemption_not_found" if "redemption" in path else "offer_not_found"
+        assert without_ids(problem(answer, 404, code)) == without_ids(problem(nobodys, 404, code))
         return
     answer = await member.get(path)
     assert answer.status_code == 200
     assert not [word for word in his if word in answer.text]
-    assert path == "/v1/me/loyalty" or [word for word in hers if word in answer.text]
+    assert path in ("/v1/me/loyalty", "/v1/me/rewards") or [word for word in hers if word in answer.text]
+
+
+async def test_a_member_sees_rewards_buys_one_and_has_its_voucher(shop, sari, member):
+    await shop.award(sari, 150)
+    body = {"name": "Coffee", "cost": 100, "fulfilment": "voucher"}
+    reward = (await shop.client.post(f"/v1/programs/{shop.program_id}/rewards", json=body)).json()
+    (choice,) = (await seen(member, "/rewards"))["items"]
+    assert (choice["id"], choice["available"], choice["why_not"]) == (reward["id"], True, [])
+    bought = await member.post("/v1/me/redemptions", json={"reward_id": reward["id"], "order_ref": "WEB-1"})
+    assert (bought.status_code, bought.json()["status"], bought.json()["points"]) == (201, "issued", 100)
+    again = await member.post("/v1/me/redemptions", json={"reward_id": reward["id"], "order_ref": "WEB-1"})
+    assert (again.status_code, again.json()) == (200, bought.json())
+    (voucher,) = (await seen(member, "/vouchers"))["items"]
+    assert voucher["code"] == bought.json()["voucher"]["code"]
+    problem(await member.post("/v1/me/redemptions", json={"reward_id": reward["id"]}), 409, "insufficient_points")
+    (choice,) = (await seen(member, "/rewards"))["items"]
+    assert choice["why_not"][0]["missing"] == 50
+    entries = {entry["kind"]: entry["data"] for entry in (await seen(member, "/timeline"))["items"]}
+    assert entries["reward.redeemed"]["name"] == entries["voucher.issued"]["name"] == "Coffee"
+    assert entries["voucher.issued"]["code"] == voucher["code"]
 
 
 # ---------------------------------------------------------------- what it costs

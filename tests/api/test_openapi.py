@@ -45,9 +45,13 @@ EACH = pytest.mark.parametrize("name", sorted(OPERATIONS))
 CORE = (
     "create_contact", "record_interaction", "record_interaction_by_identity", "create_program", "create_earning_rule",
     "create_tier", "set_tier_policy", "award_points", "adjust_points", "record_purchase", "record_purchase_by_identity",
-    "redeem_points", "reverse_redemption", "create_key", "simulate_purchase", "record_event", "set_membership",
-    "pin_tier", "issue_member_token", "get_me", "redeem_my_points", "create_reward", "simulate_redemption",
-    "issue_voucher", "fill_voucher_pool", "use_voucher", "create_challenge", "set_referral_policy", "record_referral",
+    "redeem_points", "reverse_redemption", "create_key", "issue_member_token", "get_me", "redeem_my_points",
+    "create_reward", "create_offer", "claim_offer", "claim_my_offer",
+    "simulate_redemption", "issue_voucher", "fill_voucher_pool", "use_voucher",
+    "get_statement", "get_liability", "report_points",
+    "report_cohorts",
+    "simulate_purchase", "record_event", "set_membership", "pin_tier",
+    "create_challenge", "set_referral_policy", "record_referral",
 )  # fmt: skip
 
 
@@ -223,9 +227,18 @@ def test_a_repeat_by_natural_key_answers_200_beside_201():
     assert both == {
         "add_identity", "capture_hold", "record_interaction", "record_interaction_by_identity", "record_purchase",
         "record_purchase_by_identity", "redeem_my_points", "redeem_points",
-        "refund_purchase", "reverse_redemption", "use_voucher",
-        "record_event",
+        "refund_purchase", "reverse_redemption", "record_event", "use_voucher",
     }  # fmt: skip
+
+
+def test_another_form_of_an_answer_is_documented_beside_the_first():
+    for name, media_types in (
+        ("report_points", ["application/json", "text/csv"]), ("report_cohorts", ["application/json", "text/csv"]),
+        ("show_statement", ["text/html"]), ("get_statement", ["application/json"]),
+    ):  # fmt: skip
+        content = OPERATIONS[name][2]["responses"]["200"]["content"]
+        assert list(content) == media_types
+        assert all(content[kind]["schema"] == {"type": "string"} for kind in media_types if kind.startswith("text/"))
 
 
 def test_money_is_text_and_points_are_whole():

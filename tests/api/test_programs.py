@@ -8,14 +8,21 @@ import pytest
 from tests.loyalty.shop import EARNED, PROGRAM, RULE, Shop, checksum
 
 VIEW = {
-    "id", "name", "currency", "time_zone", "default", "rounding", "earn_on", "redemption", "version", "created_at",
+    "id", "name", "currency", "time_zone", "default", "rounding", "earn_on", "redemption", "cost_per_point",
+    "expected_breakage", "version", "created_at",
     "updated_at",
 }  # fmt: skip
 RULE_VIEW = {
-    "id", "program_id", "version", "name", "kind", "status", "points", "per", "factor", "filter", "window", "min_spend",
-    "code", "max_points_per_purchase", "over_max", "stackable", "priority", "applies_to", "created_at", "updated_at",
+    "id", "program_id", "version", "name", "kind", "status", "points", "per", "factor", "filter", "condition", "window",
+    "min_spend", "code", "max_points_per_purchase", "over_max", "stackable", "priority", "applies_to", "created_at",
+    "updated_at",
 }  # fmt: skip
 NONE = UUID("01a200ec-0000-7000-8000-000000000000")
+TERMS: dict[str, Any] = {
+    "activation": {"days": 0}, "expiry": {"kind": "never"}, "return_policy": "within_balance",
+    "spent_return_policy": "prorate", "return_grace_days": 0, "milestones": [], "enrolment": "automatic",
+}  # fmt: skip
+"""What a program says of its points where nobody said anything else."""
 
 
 @pytest.fixture
@@ -64,7 +71,8 @@ async def test_a_program_needs_a_name_a_currency_and_a_time_zone(client):
     answer = await client.post("/v1/programs", json=PROGRAM)
     assert answer.status_code == 201
     program = answer.json()
-    assert program.keys() == VIEW
+    assert program.keys() == VIEW | TERMS.keys()
+    assert program | TERMS == program
     assert program | PROGRAM == program
     assert (program["default"], program["rounding"]) == (True, "floor")
     assert program["earn_on"] == {"tax": False, "shipping": False}
@@ -77,6 +85,47 @@ async def test_a_program_says_what_it_was_told(client):
     told = {"rounding": "ceil", "earn_on": {"tax": True, "shipping": False}, "currency": "USD", "time_zone": "Etc/UTC"}
     program = await make(client, **told)
     assert program | told == program
+    assert await read(client, program["id"]) == program
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"activation": {"days": 14}},
+        {"activation": {"days": 0, "event": "delivered"}},
+        {"activation": {"days": 0, "event": "delivered", "cancel_after_days": 0}},
+        {"expiry": {"kind": "after", "months": 12}},
+        {"expiry": {"kind": "after", "days": 0}},
+        {"expiry": {"kind": "after", "months": 1, "round_up_to": "quarter"}},
+        {"expiry": {"kind": "sliding", "months": 12, "activities": ["purchase", "review"]}},
+        {"return_policy": "only_pending"},
+        {"return_policy": "unlimited"},
+        {"spent_return_policy": "full_refund_only", "return_grace_days": 30},
+        {"spent_return_policy": "none"},
+        {"milestones": [500, 50]},
+        {"enrolment": "explicit"},
+    ],
+    ids=str,
+)
+async def test_a_program_keeps_the_terms_that_it_was_told_first_or_later(client, told):
+    program = await make(client, **told)
+    assert program | TERMS | told == program
+    other = await make(client)
+    answer = await client.patch(f"/v1/programs/{other['id']}", json=told)
+    assert (answer.status_code, answer.json() | TERMS | told) == (200, answer.json())
+    assert await read(client, other["id"]) == answer.json()
+
+
+async def test_terms_are_replaced_whole_and_the_others_stay(client):
+    program = await make(
+        client, activation={"event": "delivered", "cancel_after_days": 3}, milestones=[5],
+        expiry={"kind": "after", "months": 1, "round_up_to": "year"},
+    )  # fmt: skip
+    url = f"/v1/programs/{program['id']}"
+    changed = (await client.patch(url, json={"expiry": {"kind": "after", "days": 9}, "activation": {}})).json()
+    assert (changed["expiry"], changed["activation"]) == ({"kind": "after", "days": 9}, {"days": 0})
+    assert (changed["milestones"], changed["return_policy"]) == ([5], "within_balance")
+    assert "expiry_applies_to" not in changed
 
 
 @pytest.mark.parametrize("said", [{}, {"default": True}, {"default": False}])
@@ -203,12 +252,14 @@ async def test_a_rule_needs_a_name_and_a_kind_and_shows_its_defaults(shop):
     answer = await shop.client.post(rules_of(shop), json={"name": "visit", "kind": "per_visit"})
     assert answer.status_code == 201
     rule = answer.json()
-    assert rule.keys() == RULE_VIEW
+    assert rule.keys() == RULE_VIEW | {"event", "limits"}
     expected = {
         "program_id": shop.program_id, "version": 1, "name": "visit", "kind": "per_visit", "status": "active",
-        "points": 1, "per": "1", "factor": "1", "filter": None, "window": None, "min_spend": None, "code": None,
-        "max_points_per_purchase": None, "over_max": "trim", "stackable": True, "priority": 0, "applies_to": "amount",
+        "points": 1, "per": "1", "factor": "1", "filter": None, "condition": None, "window": None, "min_spend": None,
+        "code": None, "max_points_per_purchase": None, "over_max": "trim", "stackable": True, "priority": 0,
+        "applies_to": "amount",
     }  # fmt: skip
+    expected |= {"event": None, "limits": []}
     assert rule | expected == rule
     assert (await shop.client.get(f"{rules_of(shop)}/{rule['id']}")).json() == rule
 
@@ -217,11 +268,35 @@ async def test_a_rule_says_what_it_was_told(shop):
     told = {
         "name": "Drinks", "kind": "per_unit", "points": 3, "per": "10000", "factor": "2.5",
         "filter": {"skus": ["A"], "exclude_labels": ["sale"]},
+        "condition": {"any": [{"field": "tags", "op": "contains", "value": "vip"}, {"did": "visit"}]},
         "window": {"from": "2026-01-01", "to": "2026-12-31", "weekdays": ["tue"], "hours": ["16:00", "24:00"]},
         "min_spend": "50000.00", "code": "KOPI", "max_points_per_purchase": 100, "over_max": "reject",
         "stackable": False, "priority": 5, "applies_to": "all", "status": "draft",
     }  # fmt: skip
     assert await add_rule(shop, **told) | told == (await shop.client.get(rules_of(shop))).json()["items"][1]
+
+
+async def test_a_rule_for_an_event_names_it_and_may_have_limits(shop):
+    limits = [{"times": 1, "per": "day"}, {"points": 500, "per": "lifetime"}]
+    told = {"name": "Review", "kind": "per_event", "event": "review", "points": 20, "limits": limits}
+    rule = (await shop.client.post(rules_of(shop), json=told)).json()
+    kept = [{"points": None, "times": None} | limit for limit in limits]
+    assert [{"points": None, "times": None} | limit for limit in rule["limits"]] == kept
+    assert rule | told | {"limits": rule["limits"]} == rule
+    url = f"{rules_of(shop)}/{rule['id']}"
+    changed = (await shop.client.patch(url, json={"limits": [{"times": 3, "per": "week"}]})).json()
+    assert changed["limits"] == [{"times": 3, "per": "week"}]
+    assert (await shop.client.patch(url, json={"limits": None})).json()["limits"] == []
+
+
+async def test_a_limit_holds_over_the_purchases_of_its_period(shop, sari):
+    (rule,) = (await shop.client.get(rules_of(shop))).json()["items"]
+    await shop.client.patch(f"{rules_of(shop)}/{rule['id']}", json={"limits": [{"points": 60, "per": "day"}]})
+    first, second, third = [(await shop.buy(sari, order_ref=ref)).json() for ref in "ABC"]
+    assert [one["points"] for one in (first, second, third)] == [EARNED, 60 - EARNED, 0]
+    assert [one["rules"][0]["reason"] for one in (first, second, third)] == ["applied", "trimmed", "limit_reached"]
+    next_day = await shop.buy(sari, order_ref="D", occurred_at="2026-11-01T17:00:00Z")
+    assert next_day.json()["points"] == EARNED
 
 
 async def test_rules_are_listed_in_rule_order_and_pages_add_up(shop):
@@ -285,12 +360,58 @@ async def test_a_tier_has_the_fields_of_the_contract(shop):
     tier = answer.json()
     assert tier == {
         "id": tier["id"], "program_id": shop.program_id, "name": "Gold", "threshold": 1000,
-        "benefits": {"earn_factor": "1.5"},
+        "benefits": {"earn_factor": "1.5", "reward_ids": [], "text": None},
     }  # fmt: skip
     assert (await shop.client.get(f"{url}/{tier['id']}")).json() == tier
     await shop.client.post(url, json={"name": "Silver", "threshold": 100})
     assert [one["name"] for one in (await shop.client.get(url)).json()["items"]] == ["Silver", "Gold"]
     problem(await shop.client.post(url, json={"name": "Other", "threshold": 1000}), 409, "threshold_taken")
+
+
+async def test_a_tier_keeps_its_benefits(shop):
+    told = {"earn_factor": "2", "reward_ids": [str(NONE)], "text": "The lounge upstairs"}
+    url = f"/v1/programs/{shop.program_id}/tiers"
+    tier = (await shop.client.post(url, json={"name": "Gold", "threshold": 1000, "benefits": told})).json()
+    assert tier["benefits"] == told
+    assert (await shop.client.get(url)).json()["items"] == [tier]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"basis": "points"},
+        {"basis": "spend", "window": "calendar_year", "downgrade": "one_level", "grace_days": 31},
+        {"basis": "visits", "window": "rolling_months", "months": 6, "downgrade": "reassess"},
+    ],
+    ids=str,
+)
+async def test_a_tier_policy_says_what_it_was_told_and_is_replaced_whole(shop, policy):
+    url = f"/v1/programs/{shop.program_id}/tier-policy"
+    defaults = {"window": "lifetime", "months": None, "downgrade": "never", "grace_days": 0}
+    before = {"basis": "points", "window": "rolling_months", "months": 3, "downgrade": "reassess", "grace_days": 7}
+    assert (await shop.client.put(url, json=before)).json() == before
+    answer = await shop.client.put(url, json=policy)
+    assert (answer.status_code, answer.json()) == (200, defaults | policy)
+    assert (await shop.client.get(url)).json() == answer.json()
+
+
+async def test_a_tier_of_a_window_says_until_when_and_what_it_takes_to_stay(shop, sari):
+    url = f"/v1/programs/{shop.program_id}"
+    await shop.client.put(
+        f"{url}/tier-policy", json={"basis": "points", "window": "calendar_year", "downgrade": "reassess"}
+    )
+    await shop.client.post(f"{url}/tiers", json={"name": "Gold", "threshold": 100})
+    reached = (await shop.award(sari, 100, occurred_at="2026-01-01T00:00:00+07:00")).json()["tier"]
+    assert reached["current"]["name"] == "Gold"
+    assert (reached["since"], reached["until"]) == ("2025-12-31T17:00:00Z", "2027-12-31T17:00:00Z")
+    assert reached["to_stay"] == {"missing": 100, "by": "2027-12-31T17:00:00Z"}
+    later = await shop.get(sari, "loyalty?as_of=2027-12-31T16:59:59Z")
+    assert later["tier"] == reached
+    ended = (await shop.get(sari, "loyalty?as_of=2027-12-31T17:00:00Z"))["tier"]
+    assert ended == {
+        "current": None, "since": None, "until": None, "to_stay": None,
+        "next": {"name": "Gold", "missing": 100, "unit": "points"},
+    }  # fmt: skip
 
 
 async def test_exactly_at_the_threshold_is_in_and_the_next_tier_says_what_is_missing(shop, sari):
@@ -346,6 +467,15 @@ def _window(window: dict[str, Any], place: str) -> list[Any]:
     return [pytest.param("/earning-rules", {**RULE, "window": window}, f"/window{place}", id=f"window {window}")]
 
 
+def _within(name: str, *values: dict[str, Any], place: str = "", given: dict[str, Any] | None = None) -> list[Any]:
+    """A program with a setting that has one wrong field; `place` is that of the field unless it is the field itself."""
+    return [
+        pytest.param("", {**PROGRAM, name: {**(given or {}), **value}}, f"/{name}{place or f'/{next(iter(value))}'}",
+                     id=f"{name} {value}")
+        for value in values
+    ]  # fmt: skip
+
+
 def _bad(path: str, body: dict[str, Any], name: str, values: list[Any]) -> list[Any]:
     return [
         pytest.param(path, {**body, name: value}, f"/{name}", id=f"{path} {name}={str(value)[:40]!r}")
@@ -363,6 +493,30 @@ def _bad(path: str, body: dict[str, Any], name: str, values: list[Any]) -> list[
         *_bad("", PROGRAM, "default", ["yes", 1]),
         *_bad("", PROGRAM, "earn_on", [True, []]),
         *_bad("", PROGRAM, "id", [str(NONE)]),
+        *_bad("", PROGRAM, "activation", [14, None, {"event": "delivered", "days": 1}, {"cancel_after_days": 3}]),
+        *_bad("", PROGRAM, "expiry", [
+            12, None, {"kind": "never", "months": 1}, {"kind": "never", "activities": []}, {"kind": "after"},
+            {"kind": "after", "months": 1, "days": 1}, {"kind": "after", "months": 1, "activities": ["purchase"]},
+            {"kind": "after", "round_up_to": "month"}, {"kind": "sliding", "months": 12},
+            {"kind": "sliding", "activities": ["purchase"]}, {"kind": "sliding", "months": 12, "activities": []},
+            {"kind": "sliding", "days": 12, "activities": ["purchase"]},
+            {"kind": "sliding", "months": 12, "activities": ["purchase"], "round_up_to": "month"},
+        ]),
+        *_bad("", PROGRAM, "return_policy", ["all", None]),
+        *_bad("", PROGRAM, "spent_return_policy", ["some", None]),
+        *_bad("", PROGRAM, "return_grace_days", [-1, 3651, "3", None]),
+        *_bad("", PROGRAM, "milestones", [50, None, [5] * 51]),
+        *_bad("", PROGRAM, "enrolment", ["open", None]),
+        *_bad("", PROGRAM, "expiry_applies_to", ["all"]),
+        *_within("activation", {"days": -1}, {"days": 3651}, {"days": "1"}, {"hours": 1}, {"event": ""}),
+        *_within("activation", {"event": "A b"}),
+        pytest.param("", {**PROGRAM, "activation": {"event": "x", "cancel_after_days": -1}},
+                     "/activation/cancel_after_days", id="deadline"),
+        *_within("expiry", {"kind": "sometimes"}, {"months": 12}, place="/kind"),
+        *_within("expiry", {"months": 0}, {"months": 1201}, {"months": 1.5}, {"days": -1}, {"days": 36501},
+                 {"round_up_to": "week"}, {"weeks": 1}, given={"kind": "after"}),
+        *[pytest.param("", {**PROGRAM, "milestones": [number]}, "/milestones/0", id=f"milestone {number}")
+          for number in (0, -1, 2**53, "5", 1.5)],
         pytest.param("", {**PROGRAM, "earn_on": {"tax": "yes"}}, "/earn_on/tax", id="tax"),
         pytest.param("", {**PROGRAM, "earn_on": {"tips": True}}, "/earn_on/tips", id="tips"),
         *_bad("/earning-rules", RULE, "name", BAD_NAMES),
@@ -377,6 +531,16 @@ def _bad(path: str, body: dict[str, Any], name: str, values: list[Any]) -> list[
         *_bad("/earning-rules", RULE, "status", ["on", None]),
         *_bad("/earning-rules", RULE, "stackable", ["no", 0]),
         *_bad("/earning-rules", RULE, "version", [7]),
+        *_bad("/earning-rules", RULE, "limits", [5, None, [{"times": 1, "per": "day"}] * 11]),
+        *[pytest.param("/earning-rules", {**RULE, "limits": [limit]}, place, id=f"limit {limit}") for limit, place in (
+            ({"per": "day"}, "/limits/0"), ({"per": "day", "times": 1, "points": 1}, "/limits/0"),
+            ({"per": "hour", "times": 1}, "/limits/0/per"), ({"times": 1}, "/limits/0/per"),
+            ({"per": "day", "times": 0}, "/limits/0/times"), ({"per": "day", "points": 0}, "/limits/0/points"),
+            ({"per": "day", "visits": 1, "times": 1}, "/limits/0/visits"),
+        )],
+        pytest.param("/earning-rules", {**RULE, "event": "review"}, "", id="an event for no event"),
+        pytest.param("/earning-rules", {**RULE, "kind": "per_event"}, "", id="no event for an event"),
+        pytest.param("/earning-rules", {**RULE, "kind": "per_event", "event": "A b"}, "/event", id="event name"),
         pytest.param("/earning-rules", {**RULE, "filter": {"sku": ["A"]}}, "/filter/sku", id="filter typo"),
         pytest.param("/earning-rules", {**RULE, "filter": {"skus": "A"}}, "/filter/skus", id="filter text"),
         *_window({"from": "2026-13-01"}, "/from"),
@@ -390,6 +554,7 @@ def _bad(path: str, body: dict[str, Any], name: str, values: list[Any]) -> list[
         *_bad("/tiers", TIER, "threshold", [-1, 2**53, 1.0, "1", True, None]),
         pytest.param("/tiers", {**TIER, "benefits": {"earn_factor": 1.5}}, "/benefits/earn_factor", id="float factor"),
         pytest.param("/tiers", {**TIER, "benefits": {"lounge": True}}, "/benefits/lounge", id="lounge"),
+        pytest.param("/tiers", {**TIER, "benefits": {"reward_ids": ["x"]}}, "/benefits/reward_ids/0", id="reward id"),
     ],
 )  # fmt: skip
 async def test_bad_input_is_refused_with_its_place_and_changes_nothing(shop, session, path, body, pointer):
@@ -401,8 +566,16 @@ async def test_bad_input_is_refused_with_its_place_and_changes_nothing(shop, ses
 
 
 @pytest.mark.parametrize(
-    "body", [{"name": None}, {"currency": "USD"}, {"default": False}, {"rounding": None}, {"nmae": "x"}, {"version": 9}]
-)
+    "body",
+    [
+        {"name": None}, {"currency": "USD"}, {"default": False}, {"rounding": None}, {"nmae": "x"}, {"version": 9},
+        {"expiry": None}, {"expiry": {"kind": "after"}}, {"expiry": {"months": 3}}, {"expiry_applies_to": "some"},
+        {"expiry_applies_to": None}, {"activation": None}, {"activation": {"cancel_after_days": 1}},
+        {"return_policy": None}, {"spent_return_policy": None}, {"return_grace_days": None}, {"milestones": None},
+        {"enrolment": None}, {"enrolment": "closed"},
+    ],
+    ids=str,
+)  # fmt: skip
 async def test_a_change_that_cannot_be_made_is_refused(shop, session, body):
     before = await checksum(session)
     answer = await shop.client.patch(f"/v1/programs/{shop.program_id}", json=body)
@@ -412,8 +585,11 @@ async def test_a_change_that_cannot_be_made_is_refused(shop, session, body):
 
 @pytest.mark.parametrize(
     "body",
-    [{"name": None}, {"kind": None}, {"points": -1}, {"factor": 2}, {"window": {"hours": []}}, {"id": str(NONE)}],
-)
+    [
+        {"name": None}, {"kind": None}, {"points": -1}, {"factor": 2}, {"window": {"hours": []}}, {"id": str(NONE)},
+        {"event": "review"}, {"kind": "per_event"}, {"limits": [{"per": "day"}]},
+    ],
+)  # fmt: skip
 async def test_a_rule_cannot_be_changed_into_one_that_could_not_be_made(shop, session, body):
     (rule,) = (await shop.client.get(rules_of(shop))).json()["items"]
     before = await checksum(session)
@@ -422,7 +598,18 @@ async def test_a_rule_cannot_be_changed_into_one_that_could_not_be_made(shop, se
     assert await checksum(session) == before
 
 
-@pytest.mark.parametrize("body", [{}, {"basis": "luck"}, {"basis": "points", "window": "week"}, {"basis": None}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {}, {"basis": "luck"}, {"basis": "points", "window": "week"}, {"basis": None},
+        {"basis": "points", "window": "rolling_months"}, {"basis": "points", "months": 12},
+        {"basis": "points", "window": "calendar_year", "months": 12},
+        {"basis": "points", "window": "rolling_months", "months": 0},
+        {"basis": "points", "window": "rolling_months", "months": 121}, {"basis": "points", "downgrade": "two_levels"},
+        {"basis": "points", "grace_days": -1}, {"basis": "points", "grace_days": 366}, {"basis": "points", "year": 1},
+    ],
+    ids=str,
+)  # fmt: skip
 async def test_a_tier_policy_that_is_none_is_refused(shop, session, body):
     before = await checksum(session)
     answer = await shop.client.put(f"/v1/programs/{shop.program_id}/tier-policy", json=body)

@@ -13,11 +13,12 @@ from tests.loyalty.shop import EARNED, PROGRAM, checksum
 
 NOBODY = UUID("01a200ec-0000-7000-8000-000000000000")
 VIEW = {
-    "id", "program_id", "name", "description", "cost", "stock", "limits", "fulfilment", "window", "tier_id",
-    "valid_days", "code_pattern", "status", "created_at", "updated_at",
+    "id", "program_id", "name", "description", "cost", "stock", "limits", "fulfilment", "window", "condition",
+    "tier_id", "valid_days", "code_pattern", "categories", "skus", "status", "created_at", "updated_at",
 }  # fmt: skip
 CHOICE = {
     "id", "name", "description", "cost", "stock", "fulfilment", "tier_id", "valid_days", "available", "why_not",
+    "score", "reasons",
 }  # fmt: skip
 JAKARTA = ZoneInfo("Asia/Jakarta")
 
@@ -124,7 +125,10 @@ async def test_an_ended_reward_is_gone_and_what_was_issued_stays(shelf, sari, cl
         pytest.param({"code_pattern": "KOPI-#####"}, "/code_pattern", id="pattern to guess"),
         pytest.param({"code_pattern": "KÖPI-######"}, "/code_pattern", id="pattern with a letter of its own"),
         pytest.param({"status": "ended"}, "/status", id="status"),
-        pytest.param({"condition": {}}, "/condition", id="unknown field"),
+        pytest.param({"conditions": {}}, "/conditions", id="unknown field"),
+        pytest.param(
+            {"condition": {"field": "shoe_size", "op": "eq", "value": 1}}, "/condition/field", id="unknown fact"
+        ),
     ],
 )
 async def test_a_reward_that_is_not_valid_is_refused_and_changes_nothing(shelf, client, session, facts, pointer):
@@ -186,6 +190,7 @@ async def test_a_member_sees_what_can_be_had_and_why_the_rest_can_not(shelf, sar
     assert items[0] == {
         "id": cheap["id"], "name": "Coffee", "description": "Any size.", "cost": 100, "stock": 3,
         "fulfilment": "manual", "tier_id": None, "valid_days": None, "available": True, "why_not": [],
+        "score": 300, "reasons": [{"code": "enough_points", "text": "you have enough points"}],
     }  # fmt: skip
     assert {frozenset(item) for item in items} == {frozenset(CHOICE)}
     nothing = {"missing": None, "until": None, "tier": None}
@@ -215,14 +220,17 @@ async def test_a_reached_limit_says_when_it_resets(shelf, sari):
     assert datetime.fromisoformat(reason["until"]) == tomorrow
 
 
-async def test_a_member_s_list_has_pages_and_costs_four_queries_however_long(live_client, statements):
+async def test_a_member_s_list_has_pages_and_costs_a_handful_of_queries_however_long(live_client, statements):
     shelf = await Shelf.open(live_client)
     sari = await shelf.member(points=500)
-    made = [(await shelf.reward(limits=[{"times": 9, "per": "week"}], stock=1))["id"] for _ in range(7)]
+    condition = {"all": [{"field": "name", "op": "exists", "value": True}, {"did": "points.earned"}]}
+    made = [
+        (await shelf.reward(limits=[{"times": 9, "per": "week"}], stock=1, condition=condition))["id"] for _ in range(7)
+    ]
     await shelf.get(sari, "rewards")
     statements.clear()
     await shelf.get(sari, "rewards")
-    assert len(statements) <= 4
+    assert len(statements) == 6
     seen, cursor = [], ""
     while cursor is not None:
         page = await shelf.get(sari, f"rewards?limit=3{f'&cursor={cursor}' if cursor else ''}")
@@ -295,6 +303,27 @@ async def test_a_refused_reward_says_why_and_changes_nothing(shelf, sari, sessio
     refused(await shelf.get_reward(sari, {"id": str(NOBODY)}), 404, "reward_not_found")
     refused(await shelf.get_reward(NOBODY, once), 404, "contact_not_found")
     assert await checksum(session) == before
+
+
+async def test_a_condition_decides_who_can_have_a_reward(shelf, sari, client):
+    condition = {"any": [
+        {"field": "tags", "op": "contains", "value": "vip"},
+        {"did": "reward.redeemed", "count": {"gte": 1}},
+    ]}  # fmt: skip
+    reward = await shelf.reward(condition=condition)
+    plain = await shelf.reward()
+    assert reward["condition"] == condition
+    assert codes(await shelf.choice(sari, reward)) == ["not_eligible"]
+    refusal = refused(await shelf.get_reward(sari, reward), 409, "not_eligible")
+    assert [each["code"] for each in refusal["why_not"]] == ["not_eligible"]
+    assert (await shelf.choice(sari, plain))["available"]
+    budi = await shelf.member(points=1000)
+    assert (await client.put(f"/v1/contacts/{budi}/tags/vip")).status_code in (200, 201, 204)
+    assert (await shelf.choice(budi, reward))["available"]
+    assert (await shelf.get_reward(budi, reward)).status_code == 201
+    assert (await shelf.get_reward(sari, plain)).status_code == 201
+    assert (await shelf.get_reward(sari, reward)).status_code == 201  # by what happened since
+    assert (await shelf.change(reward, condition=None))["condition"] is None
 
 
 async def test_a_reward_belongs_to_its_program(shelf, sari, client):

@@ -29,23 +29,23 @@ def test_a_sound_ledger_is_summed_up(own_dsn):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "The ledger is sound: 3 accounts, 25 movements.",
-        "Kopi: issued 348 = pending 25 + available 73 + held 0 + redeemed 20 + expired 30 + revoked 200",
+        "The ledger is sound: 3 accounts, 26 movements.",
+        "Kopi: issued 351 = pending 25 + available 76 + held 0 + redeemed 20 + expired 30 + revoked 200",
     ]
 
 
 def test_accounts_that_differ_are_named_with_what_was_expected_and_found(own_dsn):
-    story = asyncio.run(tell(own_dsn, "UPDATE loyalty_accounts SET available = available + 100 WHERE available = 66"))
+    story = asyncio.run(tell(own_dsn, "UPDATE loyalty_accounts SET available = available + 100 WHERE available = 69"))
 
     done = verify(own_dsn)
 
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         f"contact {story.sari} in Kopi",
-        "  account.available: expected 66, found 166",
-        "  lots.available: expected 166, found 66",
+        "  account.available: expected 69, found 169",
+        "  lots.available: expected 169, found 69",
         "all accounts in Kopi",
-        "  program.issued: expected 348, found 448",
+        "  program.issued: expected 351, found 451",
         "The ledger is not sound: 1 of 3 accounts differ.",
     ]
 

@@ -7,8 +7,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from crm.contacts.conditions import Facts
 from crm.db.ids import uuid7
 from crm.loyalty.books import Book
+from crm.loyalty.contribution import condition_of
 from crm.loyalty.eligibility import Member, Obstacle, Reward, obstacles
 from crm.loyalty.ladders import Ladder, Pin, Tier
 from crm.loyalty.limits import Limit, Used
@@ -19,10 +21,12 @@ SILVER, GOLD = Tier(uuid7(), "Silver", 100), Tier(uuid7(), "Gold", 1000)
 LADDER = Ladder((SILVER, GOLD), zone=ZoneInfo("Asia/Jakarta"))
 
 
-def why_not(*, used=None, quantity=1, now=NOON, definition=None, book=None, **terms):
+def why_not(*, used=None, facts=None, quantity=1, now=NOON, definition=None, book=None, **terms):
     reward = Reward.of({"name": "Coffee", "cost": 100, **(definition or {})}, id=ID, program_id=ID, **terms)
     account = Book(ID, ID, now, **({"available": 1000, "ladder": LADDER} | (book or {})))
-    return obstacles(reward, Member(book=account, used=used or {}), quantity=quantity, now=now)
+    return obstacles(
+        reward, Member(book=account, used={ID: used or {}}, facts=Facts(facts or {})), quantity=quantity, now=now
+    )
 
 
 def jakarta(text: str) -> datetime:
@@ -128,11 +132,21 @@ WEEKDAY_EVENINGS = {"weekdays": ["tue", "wed"], "hours": ["16:00", "18:00"]}
         ({"weekdays": ["wed"], "hours": ["22:00", "02:00"]}, "2026-11-05T01:59", None, None),
         ({"weekdays": ["wed"], "hours": ["22:00", "02:00"]}, "2026-11-05T02:00", "not_started", "2026-11-11T22:00"),
         ({"hours": ["16:00", "24:00"]}, "2026-11-04T23:59", None, None),
+        ({"from": "9999-12-31", "weekdays": ["mon"]}, "2026-11-04T12:00", "not_started", None),
+        ({"to": "9999-12-31"}, "2026-11-04T12:00", None, None),
     ],
 )
 def test_a_window_says_when_it_opens_next(window, now, code, until):
     found = why_not(now=jakarta(now), definition={"window": window})
     assert found == ([] if code is None else [Obstacle(code, until=until and jakarta(until))])
+
+
+@pytest.mark.parametrize(("tags", "there"), [(["vip"], True), (["new"], False), ([], False)])
+def test_a_condition_has_to_hold(tags, there):
+    condition = condition_of({"field": "tags", "op": "contains", "value": "vip"})
+    assert (why_not(condition=condition, facts={"tags": tags}) == []) is there
+    if not there:
+        assert why_not(condition=condition, facts={"tags": tags}) == [Obstacle("not_eligible")]
 
 
 @pytest.mark.parametrize(("status", "code"), [("draft", "not_started"), ("disabled", "ended"), ("ended", "ended")])

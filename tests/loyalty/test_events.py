@@ -14,11 +14,9 @@ import pytest
 from crm.contacts.contacts import ContactNotFound
 from crm.db.ids import uuid7
 from crm.db.session import Session
-from crm.loyalty import audit, balances, events, ledger, programs, purchases, rules
+from crm.loyalty import audit, events, programs, purchases, rules
 from crm.loyalty.basket import Purchase
 from crm.loyalty.events import EventRefReused, Happened
-from crm.loyalty.ledger import Award
-from crm.loyalty.lots import Phase
 from crm.loyalty.purchases import Bought, PurchaseNotFound
 from tests.loyalty.shop import EARNED, Shop, at_once, checksum, statuses
 
@@ -149,6 +147,21 @@ async def test_what_an_event_earns_follows_the_rules_as_a_purchase_does(shop, sa
     answer = await happen(shop, sari, "review", "review-17")
     assert answer.json()["points"] == sum(row["points"] for row in answer.json()["rules"]) == points
     assert outcomes(answer).items() >= explained.items()
+
+
+CONDITIONS = {
+    "a tier": ({"field": "tier", "op": "eq", "value": "Gold"}, [False, True, True]),
+    "points": ({"field": "points.available", "op": "gte", "value": 40}, [False, False, True]),
+    "what happened before": ({"did": "event", "count": {"gte": 2}}, [False, False, True]),
+}
+
+
+@pytest.mark.parametrize(("condition", "held"), CONDITIONS.values(), ids=CONDITIONS)
+async def test_a_rule_for_some_members_looks_at_them_as_they_are_before_the_event(shop, sari, condition, held):
+    await shop.client.post(f"/v1/programs/{shop.program_id}/tiers", json={"name": "Gold", "threshold": 20})
+    await add_rule(shop, name="more", kind="per_event", event="review", points=1, condition=condition)
+    reasons = [outcomes(await happen(shop, sari, "review", str(number)))["more"][0] for number in range(3)]
+    assert reasons == ["applied" if each else "condition_not_met" for each in held]
 
 
 async def test_an_event_of_the_past_counts_from_when_it_happened(shop, sari):
@@ -644,19 +657,3 @@ async def test_many_events_end_as_the_same_events_one_by_one(session):
     assert [replace(one[0], transaction_id=None) for one in many] == [  # type: ignore[index]
         replace(one[0], transaction_id=None) for one in single
     ]
-
-
-@pytest.mark.parametrize(("before", "available"), [(None, 50), (Phase.OCCASION, 60)])
-async def test_at_midnight_a_birthday_comes_before_what_ends_then(session, before, available):
-    program_id = await open_program(session)
-    (sari,) = await people(session, 1)
-    midnight = datetime(2026, 11, 30, 17, 0, tzinfo=UTC)
-    given = Award(sari, 10, "goodwill", expires_at=midnight)
-    await ledger.award(session, program_id=program_id, award=given, by="t", once=None, now=NOON)
-    happened = [Happened(sari, "birthday", "2026")]
-    ((recorded, _, _),) = await events.record_all(
-        session, program_id=program_id, happened=happened, by="system", now=midnight, before=before
-    )  # type: ignore[misc]
-    assert recorded.balance.available == available
-    seen = await balances.read(session, program_id=program_id, contact_id=sari, now=midnight)
-    assert seen.available == 50

@@ -160,12 +160,11 @@ async def test_one_ref_is_one_use_however_often_it_is_sent(shelf):
     back = await asyncio.gather(*(shelf.roll_back("KOPI-10", answers[0].json()["id"]) for _ in range(10)))
     assert set(back) == {204}
     assert (await shelf.check("KOPI-10"))["uses_left"] == 5
-    for number in range(10):
+    for number in range(5):
         answers = await at_once(*(shelf.use("KOPI-10", one, f"R-{number}") for one in (sari, budi)))
         assert statuses(answers)[201] == 1
-        assert refusals(answers) in ({"ref_reused": 1}, {"unavailable": 1}, {"voucher_invalid": 1})
-        if number == 4:
-            break
+        assert refusals(answers) in ({"ref_reused": 1}, {"unavailable": 1})
+    assert (await shelf.check("KOPI-10"))["uses_left"] == 0
 
 
 async def test_a_chosen_code_is_taken_by_one(shelf):

@@ -108,6 +108,49 @@ async def test_without_a_contact_no_tier_multiplies(shop, sari):
     }  # fmt: skip
 
 
+POOR = {"field": "points.available", "op": "lt", "value": 1_000}
+CONDITIONS = {
+    "what is true of anybody new": POOR,
+    "what is not true of them": {"field": "points.available", "op": "gte", "value": 1_000},
+    "the contrary of that": {"not": {"field": "points.available", "op": "gte", "value": 1_000}},
+    "what they never did": {"did": "purchase", "count": {"eq": 0}},
+}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS.values(), ids=CONDITIONS)
+async def test_without_a_contact_no_condition_is_true(shop, condition):
+    await add_rule(shop, name="more", kind="per_visit", points=10, condition=condition)
+    assert outcomes(await simulate(shop)) == {"base": ("applied", EARNED), "more": ("condition_not_met", 0)}
+
+
+async def test_conditions_are_about_the_contact_and_those_of_drafts_too(shop, sari):
+    await add_rule(shop, name="more", kind="per_visit", points=10, condition=POOR)
+    await add_rule(shop, name="draft", kind="per_visit", points=3, condition=POOR, status="draft")
+    asked = {"contact_id": str(sari), "include_drafts": True}
+    assert outcomes(await simulate(shop, **asked)) == {
+        "base": ("applied", EARNED), "more": ("applied", 10), "draft": ("applied", 3),
+    }  # fmt: skip
+    await shop.award(sari, 1_000)
+    assert outcomes(await simulate(shop, **asked)) == {
+        "base": ("applied", EARNED), "more": ("condition_not_met", 0), "draft": ("condition_not_met", 0),
+    }  # fmt: skip
+
+
+async def test_a_first_purchase_enrols_in_a_simulation_too(shop, sari):
+    condition = {"field": "enrolled_at", "op": "gte", "value": ahead(days=-30)}
+    await add_rule(shop, name="welcome", kind="per_visit", points=10, condition=condition)
+    answer = await simulate(shop, contact_id=str(sari))
+    assert outcomes(answer) == {"base": ("applied", EARNED), "welcome": ("applied", 10)}
+    assert (await shop.buy(sari)).json()["rules"] == answer.json()["rules"]
+
+
+async def test_conditions_see_what_time_will_have_done(shop, sari):
+    await add_rule(shop, name="more", kind="per_visit", points=10, condition=POOR)
+    await shop.award(sari, 1_000, expires_at=ahead(days=10))
+    said = [outcomes(await simulate(shop, contact_id=str(sari), at=ahead(days=days)))["more"][0] for days in (9, 11)]
+    assert said == ["condition_not_met", "applied"]
+
+
 async def test_a_contact_without_an_account_gets_none_by_it(shop, sari, session):
     assert (await simulate(shop, contact_id=str(sari))).json()["balance"]["available"] == EARNED
     assert await session.fetchval("SELECT count(*) FROM loyalty_accounts") == 0
@@ -156,6 +199,16 @@ async def test_in_the_future_what_time_does_until_then_has_been_done(shop, sari,
     assert (late["balance"]["available"], late["balance"]["pending"]) == (50 + EARNED, 0)
     assert [one["points"] for one in late["balance"]["expiring"]] == [50, EARNED]
     assert await checksum(session) == before
+
+
+async def test_a_simulated_purchase_moves_the_end_of_every_point_as_a_real_one(shop, sari):
+    await settle_terms(shop, expiry={"kind": "sliding", "months": 1, "activities": ["purchase"]})
+    for days in (20, 10):
+        await shop.award(sari, 10, occurred_at=ahead(days=-days))
+    simulated = (await simulate(shop, contact_id=str(sari), occurred_at=ahead(hours=-1))).json()
+    (expiring,) = simulated["balance"]["expiring"]
+    assert expiring["points"] == 20 + EARNED
+    assert (await shop.buy(sari, occurred_at=ahead(hours=-1))).json()["balance"] == simulated["balance"]
 
 
 async def test_limits_are_those_of_the_period_that_is_asked_for(shop, sari):
@@ -312,7 +365,7 @@ terms = st.fixed_dictionaries({
     "expiry": st.sampled_from([
         {"kind": "never"}, {"kind": "after", "days": 0}, {"kind": "after", "months": 1, "round_up_to": "quarter"},
         {"kind": "sliding", "months": 1, "activities": ["purchase"]},
-        {"kind": "sliding", "months": 1, "activities": ["award"]},
+        {"kind": "sliding", "months": 2, "activities": ["purchase", "award"]},
     ]),
     "milestones": st.just([20]),
 })  # fmt: skip
@@ -333,6 +386,7 @@ baskets = st.builds(
 )  # fmt: skip
 pasts = st.lists(
     st.tuples(st.sampled_from(["buy", "award", "owe", "redeem"]), st.integers(1, 60), st.integers(-24 * 60, 0)),
+    min_size=1,
     max_size=6,
 )
 

@@ -1,0 +1,24 @@
+"""What a contact's own rows contribute."""
+
+from typing import Final
+
+from crm.contacts.contributions import Contribution
+from crm.contacts.fields import Field
+
+CONTRIBUTION: Final = Contribution(
+    fields=(
+        Field("name", "text", "c.name"),
+        Field("given_name", "text", "c.given_name"),
+        Field("family_name", "text", "c.family_name"),
+        Field("locale", "text", "c.locale"),
+        Field("time_zone", "text", "c.time_zone"),
+        Field("birth_on", "date", "c.birth_on"),
+        Field("created_at", "instant", "c.created_at"),
+        Field("tags", "list", "ARRAY(SELECT t.tag FROM contact_tags t WHERE t.contact_id = c.id)"),
+        # The kinds of address that the contact can be reached or recognised by.
+        Field(
+            "identities", "list", "ARRAY(SELECT DISTINCT i.kind FROM contact_identities i WHERE i.contact_id = c.id)"
+        ),
+        Field("attributes.", "any", "c.attributes -> {key}"),
+    )
+)

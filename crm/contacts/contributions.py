@@ -1,0 +1,72 @@
+"""What the package that owns rows of a contact contributes about it: its fields for conditions.
+
+Each package has one file `contribution.py` with its `CONTRIBUTION`. What Python compares is read by the expressions
+that stand in SQL, so that the two can't disagree on what a field is.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from crm.contacts.fields import Field, Fields
+from crm.db.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """Fields whose `sql` speaks of a contact `c` and of what `joins` adds to it, at most one row for each contact.
+
+    `asks` names parameters with their types, such as the program; the SQL finds each as a column of `asked`.
+    """
+
+    fields: tuple[Field, ...]
+    joins: str = ""
+    asks: tuple[tuple[str, str], ...] = ()
+
+    def knows(self, field: Field) -> bool:
+        """Whether it has this field, or the open set that it is of."""
+        return Fields(self.fields).find(field.name) == field
+
+
+def fields_of(contributions: Iterable[Contribution]) -> Fields:
+    """All that conditions can ask about."""
+    return Fields(field for contribution in contributions for field in contribution.fields)
+
+
+async def read(
+    session: Session,
+    *,
+    contributions: Iterable[Contribution],
+    fields: Sequence[Field],
+    contact_ids: Sequence[UUID],
+    asked: Mapping[str, Any],
+) -> dict[UUID, dict[str, Any]]:
+    """What is in these fields of these contacts, by name, in one query. `asked` has what the contributions ask for.
+
+    Contacts that do not exist are left out.
+    """
+    needed = [contribution for contribution in contributions if any(map(contribution.knows, fields))]
+    args: list[Any] = [contact_ids]
+    columns = [_bound(field, args) for field in fields]
+    parameters = []
+    for name, kind in dict.fromkeys(pair for contribution in needed for pair in contribution.asks):
+        args.append(asked[name])
+        parameters.append(f"${len(args)}::{kind} AS {name}")
+    rows = await session.fetch(
+        f"""
+        SELECT {", ".join(["c.id", *columns])}
+        FROM contacts c {f"CROSS JOIN (SELECT {', '.join(parameters)}) asked" if parameters else ""}
+        {" ".join(contribution.joins for contribution in needed)}
+        WHERE c.id = ANY ($1)
+        """,
+        *args,
+    )
+    return {row[0]: {field.name: value for field, value in zip(fields, row[1:], strict=True)} for row in rows}
+
+
+def _bound(field: Field, args: list[Any]) -> str:
+    if field.key is None:
+        return field.sql
+    args.append(field.key)
+    return field.sql.format(key=f"${len(args)}::text")

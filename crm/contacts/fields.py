@@ -1,0 +1,69 @@
+"""What a condition can ask about: fields with a name, a type, and where they are read from."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from crm.contacts import attributes
+
+Type: TypeAlias = Literal["text", "number", "date", "instant", "boolean", "list", "any"]
+"""A `list` is one of texts; of `any`, each value is what it is as JSON."""
+
+_CLOSE_MAX = 3
+_CLOSE_MIN = 0.5
+_NAME_LENGTH_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field; `sql` is an expression over the rows of whoever owns it.
+
+    A name that ends in a dot stands for an open set: what comes behind the dot is the `key` of one of them, and `{key}`
+    in `sql` the parameter that holds it.
+    """
+
+    name: str
+    type: Type
+    sql: str
+    key: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this is a set of fields, of which only the beginning of the name is known."""
+        return self.name.endswith(".")
+
+
+class Fields:
+    """Fields by name."""
+
+    def __init__(self, fields: Iterable[Field]) -> None:
+        self._known: Mapping[str, Field] = {field.name: field for field in fields}
+
+    def find(self, name: str) -> Field | None:
+        """The field with this name, one of an open set included."""
+        if (field := self._known.get(name)) is not None and not field.is_open:
+            return field
+        beginning, dot, key = name.partition(".")
+        field = self._known.get(beginning + dot)
+        if field is None or not field.is_open or not attributes.is_name(key):
+            return None
+        return replace(field, name=name, key=key)
+
+    def close_to(self, name: str) -> list[str]:
+        """The names that somebody may have meant, best first."""
+        beginning, dot, _ = name.partition(".")
+        if dot and (beginning + dot) in self._known:
+            return [self._shown(beginning + dot)]
+        given = name[:_NAME_LENGTH_MAX].lower()
+        found = difflib.get_close_matches(given, self._known, n=_CLOSE_MAX, cutoff=_CLOSE_MIN)
+        return [self._shown(each) for each in found]
+
+    @property
+    def names(self) -> list[str]:
+        """All names, as they are shown: `attributes.…` for an open set."""
+        return [self._shown(name) for name in self._known]
+
+    @staticmethod
+    def _shown(name: str) -> str:
+        return f"{name}…" if name.endswith(".") else name

@@ -1,0 +1,29 @@
+"""What a member's account contributes, as it was last written down; whoever holds its book knows it of this moment."""
+
+from typing import Any, Final
+
+from crm.contacts import conditions, contribution, contributions
+from crm.contacts.conditions import Condition
+from crm.contacts.contributions import Contribution
+from crm.contacts.fields import Field
+from crm.interactions.contribution import INTERACTIONS
+
+CONTRIBUTION: Final = Contribution(
+    fields=(
+        Field("tier", "text", "(SELECT t.name FROM tiers t WHERE t.program_id = a.program_id AND t.id = a.tier_id)"),
+        Field("points.available", "number", "coalesce(a.available, 0)"),
+        Field("points.lifetime_earned", "number", "coalesce(a.lifetime_earned, 0)"),
+        Field("enrolled_at", "instant", "a.enrolled_at"),
+    ),
+    joins="LEFT JOIN loyalty_accounts a ON a.contact_id = c.id AND a.program_id = asked.program_id",
+    asks=(("program_id", "uuid"),),
+)
+
+KNOWN: Final = (contribution.CONTRIBUTION, CONTRIBUTION)
+"""All that the conditions of a program can ask about, besides histories."""
+FIELDS: Final = contributions.fields_of(KNOWN)
+
+
+def condition_of(document: Any, *, pointer: str = "") -> Condition:
+    """A program's condition, from JSON; `pointer` is where it stands in the body. Raises InvalidCondition."""
+    return conditions.parse(document, fields=FIELDS, interactions=INTERACTIONS, pointer=pointer)
