@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from crm.api import (
     auth,
     backtests,
+    challenges,
     contacts,
     docs,
     errors,
@@ -29,6 +30,7 @@ from crm.api import (
     programs,
     purchases,
     redemptions,
+    referrals,
     refunds,
     requests,
     rewards,
@@ -61,6 +63,8 @@ V1 = [
     *insights.handlers,
     *events.handlers,
     *memberships.handlers,
+    *challenges.handlers,
+    *referrals.handlers,
 ]
 
 

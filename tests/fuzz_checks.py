@@ -75,9 +75,13 @@ _FIELD_RULES = frozenset(
         "date_out_of_range",
         "discount_line",  # it points into `lines`
         "duration_out_of_range",
+        "event",  # what goes with a purchase goes with no other event
         "invalid_identity",
         "invalid_tag",
         "number_out_of_range",  # anywhere in `data`
+        "per",  # of a streak, and of no other kind
+        "points_for_nobody",  # one side of a referral gets some
+        "streak",  # it has neither limits nor units
         "too_large",
         "too_many",
         "window",  # it must not end before it begins

@@ -19,6 +19,8 @@ _OFFER: Final = "0198f3bb-0c1d-7e2f-8a3b-4c5d6e7f8091"
 _CLAIM: Final = "0198f3bc-1d2e-7f30-9b4c-5d6e7f8091a2"
 _USE: Final = "0198f3ba-5e6f-7081-92a3-b4c5d6e7f809"
 _CODE: Final = "7WQ2-HX4T-M3PV"
+_CHALLENGE: Final = "0198f3a2-1d6b-7f2e-9a40-3b5d7f9c1e82"
+_REFERRAL: Final = "0198f3b9-5d70-7c34-8e51-9b1d3f5a7c24"
 _HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
 _CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
 _REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
@@ -60,6 +62,26 @@ _RULES: Final = [{
     "rule_id": _RULE, "version": 1, "name": "A point for each 1,000", "outcome": "applied", "reason": "applied",
     "basis": "45000.00", "points_requested": 45, "points": 45,
 }]  # fmt: skip
+_NEW_CHALLENGE: Final[Mapping[str, Any]] = {
+    "name": "Buy ten coffees", "event": "purchase", "goal": 10, "points": 50, "per_unit": True,
+    "filter": {"categories": ["drinks"]}, "limits": [{"times": 4, "per": "day"}],
+}  # fmt: skip
+_STAMPED: Final = [{
+    "challenge_id": _CHALLENGE, "name": "Buy ten coffees", "stamps": 2, "stamps_offered": 2, "reason": "counted",
+    "until": None, "current": 1, "goal": 10, "total": 11, "completed": 1, "next_by": None,
+    "cards": [{
+        "card": 1, "status": "paid", "points": 50, "transaction_id": "0198f3b2-05a7-7c12-9e83-5a7c9e1b3d60",
+        "reward_id": None, "redemption_id": None, "voucher": None, "reason": None,
+    }],
+}]  # fmt: skip
+_UNSTAMPED: Final = [{
+    "challenge_id": _CHALLENGE, "name": "Buy ten coffees", "stamps_taken_back": 1, "current": 0, "goal": 10,
+    "total": 10, "completed": 1, "cards": [],
+}]  # fmt: skip
+_PROMISE: Final = {
+    "referrer_points": 100, "referee_points": 50, "min_spend": "50000.00", "hold_days": 14,
+    "cap": {"times": 5, "per": "month"},
+}  # fmt: skip
 _REVIEW: Final[Mapping[str, Any]] = {
     "event": "review", "ref": "review-17", "order_ref": "INV-1001", "occurred_at": _THEN,
 }  # fmt: skip
@@ -183,8 +205,8 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "NewPurchase": _ORDER,
     "NewPurchaseBy": {**_ORDER, "identity": _CARD},
     "Recorded": {
-        "order_ref": "INV-1001", "points": 45, "transaction_id": _EARNING, "rules": _RULES,
-        "balance": _balance(85, earned=95), "tier": _tier(905),
+        "order_ref": "INV-1001", "points": 45, "transaction_id": _EARNING, "rules": _RULES, "challenges": _STAMPED,
+        "balance": _balance(135, earned=145), "tier": _tier(855),
     },
     "PurchaseToSimulate": {
         **_ORDER, "contact_id": _CONTACT, "at": "2026-12-24T10:00:00Z", "include_drafts": True,
@@ -192,11 +214,11 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "NewEvent": _REVIEW,
     "EventRecorded": {
         "event": "review", "ref": "review-17", "points": 20, "transaction_id": _REVIEWED, "rules": _REVIEW_RULES,
-        "balance": _balance(105, earned=115), "tier": _tier(885),
+        "challenges": [], "balance": _balance(105, earned=115), "tier": _tier(885),
     },
     "EventView": {
         "id": _EVENT, "program_id": _PROGRAM, **_REVIEW, "transaction_id": _REVIEWED, "points": 20,
-        "rules": _REVIEW_RULES, "recorded_at": _NOW, "by": "key:Web shop",
+        "rules": _REVIEW_RULES, "challenges": [], "recorded_at": _NOW, "by": "key:Web shop",
     },
     "MembershipBody": {"status": "active", "terms_version": "2026-10"},
     "Membership": {"program_id": _PROGRAM, "status": "active", "terms_version": "2026-10", "enrolled_at": _NOW},
@@ -237,14 +259,15 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "NewRefund": {"refund_ref": "CN-17", "lines": [{"line": 0, "quantity": "1"}]},
     "Refunded": {
         "refund_ref": "CN-17", "transaction_id": _REVERSAL, "points_taken_back": 23, "points_written_off": 0,
-        "points_returned": 0, "points_returned_expired": 0, "balance": _balance(62, earned=95), "tier": _tier(928),
+        "points_returned": 0, "points_returned_expired": 0, "challenges": _UNSTAMPED,
+        "balance": _balance(62, earned=95), "tier": _tier(928),
     },
     "RefundView": {
         "id": _REFUND, "order_ref": "INV-1001", "refund_ref": "CN-17",
         "content": {"amount": None, "lines": [{"line": 0, "quantity": "1"}], "occurred_at": None},
         "amount": "22500", "points_taken_back": 23, "points_written_off": 0, "points_returned": 0,
         "points_returned_expired": 0, "transaction_id": _REVERSAL, "return_transaction_id": None,
-        "occurred_at": _NOW, "recorded_at": _NOW,
+        "challenges": _UNSTAMPED, "occurred_at": _NOW, "recorded_at": _NOW,
     },
     "Returned": {
         "transaction_id": _REVERSAL, "points": 40, "points_returned": 40, "points_returned_expired": 0,
@@ -295,6 +318,27 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         **_GIVEN, "offer_name": "50 points for coffee lovers", "program_id": _PROGRAM, "occurred_at": _NOW,
     },
     "MyClaim": {},
+    "NewChallenge": _NEW_CHALLENGE,
+    "ChallengePatch": {"points": 60, "status": "active"},
+    "ChallengeView": {
+        "id": _CHALLENGE, "program_id": _PROGRAM, **_NEW_CHALLENGE, "kind": "count", "per": None, "reward_id": None,
+        "min_spend": None, "window": None, "status": "active", "created_at": _NOW, "updated_at": _NOW,
+    },
+    "MemberChallenge": {
+        "id": _CHALLENGE, "name": "Buy ten coffees", "event": "purchase", "kind": "count", "per": None, "current": 1,
+        "goal": 10, "total": 11, "completed": 1, "owed": 0, "next_by": None, "points": 50, "reward_id": None,
+        "limits": [{"times": 4, "per": "day"}], "window": None, "status": "active",
+    },
+    "ReferralPolicyBody": _PROMISE,
+    "ReferralPolicy": _PROMISE,
+    "ReferralCode": {"code": "7KQM-R4TX"},
+    "NewReferral": {"code": "7KQM-R4TX"},
+    "Referral": {
+        "id": _REFERRAL, "program_id": _PROGRAM, "role": "referee", "contact_id": _FRIEND,
+        "other_contact_id": _CONTACT, "code": "7KQM-R4TX", "status": "pending", "reason": None, "points": 50,
+        "min_spend": "50000.00", "hold_days": 14, "order_ref": None, "transaction_id": None, "created_at": _NOW,
+        "qualified_at": None, "activates_at": None, "ended_at": None,
+    },
     "NewVoucher": {"code": "HEMAT-10", "uses_max": 100, "uses_max_per_member": 1, "benefit": {"percent": 10}},
     "Voucher": {
         "id": _VOUCHER, "code": "HEMAT-10", "program_id": _PROGRAM, "status": "issued", "benefit": {"percent": 10},

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from crm.db.session import Session
-from crm.loyalty import offer_audit, reward_audit
+from crm.loyalty import bonus_audit, offer_audit, reward_audit
 from crm.loyalty.movements import BUCKETS
 
 FINDINGS_MAX: Final = 1_000
@@ -502,6 +502,7 @@ CHECKS: Final = {
     **reward_audit.CHECKS,
     "events": _EVENTS,
     **offer_audit.CHECKS,
+    **bonus_audit.CHECKS,
 }
 """By title. Each selects findings, with nothing said where one of `expected` and `found` is NULL."""
 SUMS: Final = "sums of each program"

@@ -4,7 +4,7 @@ Pure: no clock, no database. `journal` fills a `Book` from the locked rows and w
 Every change is a movement of points of one lot from one bucket to another, so the books balance by construction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -116,8 +116,9 @@ class Book:
     def changed(self) -> bool:
         """Whether there is anything to write down."""
         return bool(
-            self.movements or self.counted or self.lot_changes or self.hold_changes or self.tier_changes or self.touched
-        )
+            self.movements or self.counted or self.used or self.lot_changes or self.hold_changes or self.tier_changes
+            or self.touched
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ business facts
 
@@ -351,8 +352,8 @@ class Book:
             if part:
                 yield part, self.lots.setdefault(lot.id, lot)
 
-    def take_back(self, points: int, order_ref: str, *, policy: str) -> int:
-        """Take back what an order earned: first from its own lots, then what else is pending, then what is available.
+    def take_back(self, points: int, *, own: Callable[[Lot], bool], policy: str) -> int:
+        """Take back what a fact brought: first from its `own` lots, then what else is pending, then what is available.
 
         `policy` is `only_pending`, `within_balance` or `unlimited`. Returns how many points it could reach; needs all
         open lots.
@@ -360,7 +361,7 @@ class Book:
         waiting = [lot for lot in self.lots.values() if lot.remaining > 0 and not lot.active]
         reachable = waiting if policy == "only_pending" else [*waiting, *self.spendable()]
         missing = points
-        for lot in sorted(reachable, key=lambda lot: lot.order_ref != order_ref):
+        for lot in sorted(reachable, key=lambda lot: not own(lot)):
             taken = min(lot.remaining, missing)
             if taken:
                 self._move(lot, "available" if lot.active else "pending", "revoked", taken)

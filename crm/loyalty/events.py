@@ -20,9 +20,10 @@ from crm.db.writes import Insert
 from crm.errors import Conflict, CrmError, NotFound
 from crm.interactions import timeline
 from crm.interactions.timeline import Interaction
-from crm.loyalty import balances, earning, earnings, journal
+from crm.loyalty import balances, cards, earning, earnings, journal
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.books import Book
+from crm.loyalty.cards import Cards, Decision, Stamped
 from crm.loyalty.circumstances import Circumstances
 from crm.loyalty.earning import Earned
 from crm.loyalty.earnings import RuleRow
@@ -30,6 +31,7 @@ from crm.loyalty.journal import Locked, OrderRefReused
 from crm.loyalty.ledger import check_occurred
 from crm.loyalty.programs import Program
 from crm.loyalty.purchases import PurchaseNotFound
+from crm.loyalty.stamping import PURCHASE
 
 loyalty_events = Table(
     "loyalty_events",
@@ -47,14 +49,17 @@ loyalty_events = Table(
     Column("occurred_at", Instant, nullable=False),
     Column("recorded_at", Instant, nullable=False),
     Column("by", Text, nullable=False),
+    Column("challenges", JSONB, nullable=False),
 )
 
 _COLUMNS: Final = tuple(column.name for column in loyalty_events.columns)
-_VIEW: Final = "id, program_id, event, ref, order_ref, transaction_id, points, rules, occurred_at, recorded_at, by"
+_VIEW: Final = (
+    "id, program_id, event, ref, order_ref, transaction_id, points, rules, challenges, occurred_at, recorded_at, by"
+)
 # What is recorded already, and whether the orders that the events are about are.
 _KNOWN: Final = """
     SELECT k.contact_id, k.event, k.ref, k.order_ref, e.id, e.request_hash, e.transaction_id, e.points, e.rules,
-        p.order_ref IS NOT NULL AS bought
+        e.challenges, p.order_ref IS NOT NULL AS bought
     FROM (SELECT DISTINCT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[])) k
         (contact_id, event, ref, order_ref)
     LEFT JOIN loyalty_events e
@@ -100,13 +105,14 @@ class Happened:
 
 @dataclass(slots=True)
 class EventRecorded:
-    """The answer to an event: what it earned, why, and the balance after it."""
+    """The answer to an event: what it earned, why, what it did for challenges, and the balance after all that."""
 
     event: str
     ref: str
     points: int
     transaction_id: UUID | None
     rules: list[RuleRow]
+    challenges: list[Stamped]
     balance: Balance
     tier: TierProgress
 
@@ -123,6 +129,7 @@ class EventView:
     transaction_id: UUID | None
     points: int
     rules: list[dict[str, Any]]
+    challenges: list[dict[str, Any]]
     occurred_at: datetime
     recorded_at: datetime
     by: str
@@ -210,20 +217,22 @@ async def _record(
     new = [each for each in happened if each.contact_id in locked.books and each.key not in known.events]
     await _know_lots(session, locked, new)
     asked = await circumstances(session, locked=locked, moments=[(each, each.occurred_at or now) for each in new])
-    plan = Plan(locked, by=by, known=known, circumstances=asked)
+    stamped = await members_cards(session, locked=locked, happened=new, by=by)
+    plan = Plan(locked, by=by, known=known, circumstances=asked, cards=stamped)
     results: list[tuple[EventRecorded, UUID, bool] | CrmError] = []
     for each in happened:
         try:
             results.append(plan.add(each))
         except CrmError as refusal:
             results.append(refusal)
+    await plan.cards.reward(session)
     answer: Sequence[Insert] = ()
     if once is not None and not isinstance(results[0], CrmError):
         recorded, _, created = results[0]
         answer = idempotency.answer(
             once, contact_id=happened[0].contact_id, result=recorded, now=now, status=201 if created else 200
         )
-    await journal.write_down(session, locked, facts=[plan.part(), *answer], entries=plan.entries)
+    await journal.write_down(session, locked, facts=[*plan.facts(), *answer], entries=plan.told())
     return results
 
 
@@ -278,21 +287,32 @@ async def circumstances(
     )
 
 
+async def members_cards(session: Session, *, locked: Locked, happened: Sequence[Happened], by: str) -> Cards:
+    """The stamp cards that these events may stamp."""
+    facts = [(each.contact_id, each.event) for each in happened if _stamps(each)]
+    return await cards.of_members(session, locked=locked, by=by, facts=facts)
+
+
 class Plan:
     """The rows of the events planned so far; two of the same key within one batch meet here."""
 
-    def __init__(self, locked: Locked, *, by: str, known: Known, circumstances: Circumstances) -> None:
+    def __init__(self, locked: Locked, *, by: str, known: Known, circumstances: Circumstances, cards: Cards) -> None:
         self.locked = locked
         self.by = by
         self.known = known
         self.circumstances = circumstances
+        self.cards = cards
         self.rows: list[tuple[Any, ...]] = []
         self.entries: list[tuple[Any, ...]] = []
         self._planned: dict[tuple[UUID, str, str], tuple[bytes, EventRecorded, UUID]] = {}
 
-    def part(self) -> Insert:
-        """The part of a write that keeps the events."""
-        return Insert(loyalty_events, _COLUMNS, self.rows)
+    def facts(self) -> list[Insert]:
+        """The parts of a write that keep the events and what they stamped, once rewards of full cards are granted."""
+        return [Insert(loyalty_events, _COLUMNS, self.rows), *self.cards.facts()]
+
+    def told(self) -> list[tuple[Any, ...]]:
+        """What the timeline tells of all that."""
+        return [*self.entries, *self.cards.entries()]
 
     def add(self, happened: Happened) -> tuple[EventRecorded, UUID, bool]:
         """Put an event with what it earns on the member's book, and what time has done by now behind it."""
@@ -307,31 +327,30 @@ class Plan:
             return planned[1], planned[2], False
         self._admit(happened)
         occurred_at = happened.occurred_at or self.locked.now
-        earned = self._earned(book, happened, occurred_at)
-        transaction_id, rows = self._post(book, happened, occurred_at, earned)
+        posted = self._post(book, happened, occurred_at, *self._earned(book, happened, occurred_at))
         book.settle()
         book.stand()
         recorded = EventRecorded(
-            happened.event, happened.ref, earned.points, transaction_id, rows, balances.balance(book),
-            balances.tier(book),
+            happened.event, happened.ref, posted.points, posted.transaction_id, posted.rules, posted.challenges,
+            balances.balance(book), balances.tier(book),
         )  # fmt: skip
-        event_id = self._note(happened, occurred_at, transaction_id, rows, points=earned.points)
+        event_id = self._note(happened, occurred_at, posted)
         self._planned[happened.key] = (content_hash, recorded, event_id)
         return recorded, event_id, True
 
     def celebrate(self, happened: Happened, *, at: datetime) -> bool:
-        """Put an event that nobody told of but the calendar, at `at`, on the book, if it earns something.
+        """Put an event that nobody told of but the calendar, at `at`, on the book, if it earns or stamps something.
 
         Time is the caller's to pass. Raises MembershipSuspended, PointsOutOfRange.
         """
         book = self.locked.member(happened.contact_id)
-        earned = self._earned(book, happened, at)
-        if not earned.points:
+        earned, decisions = self._earned(book, happened, at)
+        if not earned.points and not any(decision.stamps for decision in decisions):
             return False
-        self._note(happened, at, *self._post(book, happened, at, earned), points=earned.points)
+        self._note(happened, at, self._post(book, happened, at, earned, decisions))
         return True
 
-    def _earned(self, book: Book, happened: Happened, occurred_at: datetime) -> Earned:
+    def _earned(self, book: Book, happened: Happened, occurred_at: datetime) -> tuple[Earned, list[Decision]]:
         program = self.locked.program
         member = earnings.member(
             book, occurred_at, condition_holds=self.circumstances.conditions_hold(book, occurred_at)
@@ -340,12 +359,14 @@ class Plan:
             happened.event, occurred_at=occurred_at, rules=program.rules if book.status == "active" else (),
             terms=program.terms, member=member,
         )  # fmt: skip
-        book.ensure_room(earned.points)
-        return earned
+        stamps = book.status == "active" and _stamps(happened)
+        decisions = self.cards.decide(book, happened.event, occurred_at=occurred_at) if stamps else []
+        book.ensure_room(earned.points + cards.points_of(decisions))
+        return earned, decisions
 
     def _post(
-        self, book: Book, happened: Happened, occurred_at: datetime, earned: Earned
-    ) -> tuple[UUID | None, list[RuleRow]]:
+        self, book: Book, happened: Happened, occurred_at: datetime, earned: Earned, decisions: list[Decision]
+    ) -> "_Posted":
         program = self.locked.program
         if _activates(program, happened):
             self._activate(book, happened, occurred_at)
@@ -356,7 +377,8 @@ class Plan:
         transaction = earnings.post(
             book, program, earned, cause="event", occurred_at=occurred_at, by=self.by, rules=rows, reason=happened.event
         )
-        return transaction.id if transaction else None, rows
+        stamped = self.cards.stamp(book, decisions, cause="event", ref=happened.ref, occurred_at=occurred_at)
+        return _Posted(earned.points, transaction.id if transaction else None, rows, stamped)
 
     def _admit(self, happened: Happened) -> None:
         # Whoever neither earns nor spends may still see begin what they have earned before, as with time alone.
@@ -382,14 +404,12 @@ class Plan:
         )  # fmt: skip
         transaction.points = book.activate(waiting, at, self.locked.program.expiry)
 
-    def _note(
-        self, happened: Happened, occurred_at: datetime, transaction_id: UUID | None, rules: list[RuleRow], *,
-        points: int,
-    ) -> UUID:  # fmt: skip
+    def _note(self, happened: Happened, occurred_at: datetime, posted: "_Posted") -> UUID:
         event_id, program, now = uuid7(), self.locked.program, self.locked.now
         self.rows.append((
             happened.contact_id, program.id, happened.event, happened.ref, event_id, happened.content_hash,
-            happened.order_ref, transaction_id, points, rules, occurred_at, now, self.by,
+            happened.order_ref, posted.transaction_id, posted.points, posted.rules, occurred_at, now, self.by,
+            posted.challenges,
         ))  # fmt: skip
         about = {} if happened.order_ref is None else {"order_ref": happened.order_ref}
         self.entries.append(
@@ -397,13 +417,28 @@ class Plan:
                 happened.contact_id, id=event_id, channel="loyalty", kind="event", occurred_at=occurred_at,
                 recorded_at=now, by=self.by,
                 data={
-                    "program_id": program.id, "event": happened.event, "ref": happened.ref, "points": points,
-                    "transaction_id": transaction_id, **about,
+                    "program_id": program.id, "event": happened.event, "ref": happened.ref, "points": posted.points,
+                    "transaction_id": posted.transaction_id, **about,
                 },
             )
         )  # fmt: skip
         self.circumstances.happened(Interaction(*self.entries[-1]))
         return event_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    """What an event came to on the member's book."""
+
+    points: int
+    transaction_id: UUID | None
+    rules: list[RuleRow]
+    challenges: list[Stamped]
+
+
+def _stamps(happened: Happened) -> bool:
+    """Whether a challenge may count it: a purchase is none because somebody says so."""
+    return happened.event != PURCHASE
 
 
 def _activates(program: Program, happened: Happened) -> bool:
@@ -416,7 +451,8 @@ def _again(stored: Mapping[str, Any], content_hash: bytes, book: Book) -> EventR
         raise EventRefReused("This event was recorded with another time or order. Give another event its own ref.")
     return EventRecorded(
         stored["event"], stored["ref"], stored["points"], stored["transaction_id"],
-        [RuleRow(**rule) for rule in stored["rules"]], balances.balance(book), balances.tier(book),
+        [RuleRow(**rule) for rule in stored["rules"]], cards.stamped_of(stored["challenges"]),
+        balances.balance(book), balances.tier(book),
     )  # fmt: skip
 
 

@@ -67,6 +67,13 @@ _THEN: Final = """
                 UNION ALL
                 SELECT (r.counted_at AT TIME ZONE $6)::date, r.counted_points, 0, 0 FROM refunds r
                 WHERE r.contact_id = $1 AND r.program_id = $2 AND r.occurred_at > $3 AND r.counted_at IS NOT NULL
+                UNION ALL
+                SELECT (b.counted_at AT TIME ZONE $6)::date, b.points, 0, 0
+                FROM (
+                    SELECT contact_id, program_id, points, counted_at, ended_at FROM challenge_cards
+                    UNION ALL
+                    SELECT contact_id, program_id, points, counted_at, ended_at FROM referrals
+                ) b WHERE b.contact_id = $1 AND b.program_id = $2 AND b.ended_at > $3 AND b.counted_at IS NOT NULL
             ) f WHERE local_on <= $4 GROUP BY local_on
         ) d) AS days
     FROM ends

@@ -4,7 +4,7 @@ A post is `lock`, a plan in memory, `write`: two round trips before COMMIT, for 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -20,7 +20,7 @@ from crm.loyalty.books import Book, TierChange
 from crm.loyalty.lots import Lot
 from crm.loyalty.movements import Transaction
 from crm.loyalty.programs import Program, ProgramNotFound, ProgramRequired
-from crm.loyalty.rows import Subject
+from crm.loyalty.rows import Referred, Subject
 from crm.loyalty.tables import (
     order_directory,
 )
@@ -29,7 +29,7 @@ LOTS_READ: Final = 32
 """How many open lots a spend reads at first; few spends need more."""
 ALL_LOTS: Final = 2**31 - 1
 
-_LOCK: Final = "SELECT * FROM lock_accounts($1, $2, $3, $4, $5, $6, $7, $8)"
+_LOCK: Final = "SELECT * FROM lock_accounts($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _READ: Final = """
     SELECT p.id AS program_id, p.version AS program_version, c.id IS NOT NULL AS contact_exists, s.*
     FROM programs p
@@ -96,6 +96,8 @@ class Locked:
     now: datetime
     strangers: frozenset[UUID] = frozenset()
     """Contacts without an account in a program that opens none by itself."""
+    referrals: dict[UUID, Referred] = field(default_factory=dict)
+    """Those that are open or were decided by one of the orders, by the friend; the other side is locked too."""
 
     def book(self, contact_id: UUID) -> Book:
         """The contact's book, with everything due at `now` already in it. Raises ContactNotFound, NotEnrolled."""
@@ -135,16 +137,18 @@ async def lock(
     subject: UUID | None = None,
     times: Sequence[datetime] | None = None,
     settle: bool = True,
+    referrals: bool = False,
 ) -> Locked:
     """Lock the accounts, opening those that are missing; unknown contacts are left out of the books.
 
     `times` are those of what may use up the limits of rules. What is due is written into the books,
-    unless `settle` is false, and the caller does that.
+    unless `settle` is false, and the caller does that. `referrals` says that orders may decide about some: then whoever
+    referred the contacts is locked with them.
     Raises Replay or IdempotencyKeyReused where `once` was carried out before, ProgramRequired, ProgramNotFound.
     """
     wanted = sorted(set(contact_ids))
     found = await session.fetch(
-        _LOCK, program_id, wanted, now, lots_max, order_refs, once.key if once else None, subject, times
+        _LOCK, program_id, wanted, now, lots_max, order_refs, once.key if once else None, subject, times, referrals
     )
     header = found[0] if found else None
     if header is not None and once is not None and header["replay_hash"] is not None:
@@ -157,9 +161,12 @@ async def lock(
         if settle:
             _let_pass(book)
     strangers: frozenset[UUID] = frozenset()
-    if program.explicit_enrolment and len(books) < len(wanted):
+    if program.explicit_enrolment and not books.keys() >= set(wanted):
         missing = await session.fetch("SELECT id FROM contacts WHERE id = ANY ($1)", list(set(wanted) - books.keys()))
         strangers = frozenset(row["id"] for row in missing)
+    referred = rows.referrals_of(header["referrals"])
+    if any(referral.contact_id in books and referral.other_id not in books for referral in referred.values()):
+        raise Unavailable("Somebody referred this member at this moment. Send the request again.")
     return Locked(
         program=program,
         books=books,
@@ -167,6 +174,7 @@ async def lock(
         subject=rows.subject_of(header["subject"]),
         now=now,
         strangers=strangers,
+        referrals=referred,
     )
 
 

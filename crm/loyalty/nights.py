@@ -242,8 +242,9 @@ def _nights(tonight: date, *, finished_on: date | None, created_on: date) -> lis
 
 
 def _rewarded(program: Program) -> frozenset[str]:
-    """What a rule rewards: nobody's timeline tells of a birthday that brought nothing."""
+    """What a rule or a challenge rewards: nobody's timeline tells of a birthday that brought nothing."""
     named = {rule.event for rule in program.rules if rule.kind == "per_event" and rule.status == "active"}
+    named |= {challenge.event for challenge in program.challenges}
     return frozenset(event for event in (BIRTHDAY, ANNIVERSARY) if event in named)
 
 
@@ -327,13 +328,15 @@ async def _write_down(session: Session, this: _Round, contact_ids: Sequence[UUID
         (_happened(contact_id, occasion), occasion.at) for contact_id, each in occasions.items() for occasion in each
     ]
     circumstances = await events.circumstances(session, locked=locked, moments=moments)
-    plan = events.Plan(locked, by="system", known=events.NOTHING_KNOWN, circumstances=circumstances)
+    stamped = await events.members_cards(session, locked=locked, happened=[each for each, _ in moments], by="system")
+    plan = events.Plan(locked, by="system", known=events.NOTHING_KNOWN, circumstances=circumstances, cards=stamped)
     for book in locked.books.values():
         for occasion in occasions.get(book.contact_id, ()):
             book.settle(until=occasion.at, before=Phase.OCCASION)
             _celebrate(plan, book, occasion)
         book.settle()
-    await journal.write_down(session, locked, facts=[plan.part()], entries=plan.entries)
+    await plan.cards.reward(session)
+    await journal.write_down(session, locked, facts=plan.facts(), entries=plan.told())
     return list(locked.books.values())
 
 

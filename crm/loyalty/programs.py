@@ -23,6 +23,7 @@ from crm.loyalty.earning import Rule
 from crm.loyalty.expiry import Activation, Expiry
 from crm.loyalty.ladders import Ladder, Tier
 from crm.loyalty.multipliers import Multiplier
+from crm.loyalty.stamping import Challenge
 from crm.loyalty.tiers import TierPolicy, TierView
 
 programs = Table(
@@ -126,11 +127,17 @@ class Program:
     redemption: Conversion | None = None
     multipliers: tuple[Multiplier, ...] = ()
     """Active offers; those of one member are rules of theirs, behind the program's own."""
+    challenges: tuple[Challenge, ...] = ()
+    """Those that are open, in the order they were made."""
 
     @property
     def limited(self) -> bool:
-        """Whether a rule has limits, so that a post must know what was had before."""
-        return any(rule.limits for rule in self.rules)
+        """Whether a rule or a challenge has limits, so that a post must know what was had before."""
+        return any(rule.limits for rule in self.rules) or any(challenge.limits for challenge in self.challenges)
+
+    def challenges_of(self, event: str) -> list[Challenge]:
+        """The open challenges that count such events."""
+        return [challenge for challenge in self.challenges if challenge.event == event]
 
 
 async def create(
@@ -286,7 +293,9 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
             (SELECT jsonb_agg(jsonb_build_array(o.id, o.version, o.contacts_count IS NOT NULL, o.definition)
                 ORDER BY o.id) FROM offers o
              WHERE o.program_id = p.id AND o.ended_at IS NULL AND o.kind = 'multiplier' AND o.status = 'active'
-            ) AS multipliers
+            ) AS multipliers,
+            (SELECT jsonb_agg(jsonb_build_array(c.id, c.definition) ORDER BY c.id) FROM challenges c
+             WHERE c.program_id = p.id AND c.status = 'active' AND c.deleted_at IS NULL) AS challenges
         FROM programs p WHERE p.id = $1
         """,
         program_id,
@@ -324,6 +333,7 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
         explicit_enrolment=settings["enrolment"] == "explicit",
         redemption=Conversion.of(settings.get("redemption")),
         multipliers=tuple(_multiplier(program_id, *offer) for offer in row["multipliers"] or ()),
+        challenges=tuple(Challenge.of(doc, id=UUID(challenge_id)) for challenge_id, doc in row["challenges"] or ()),
     )  # fmt: skip
     return program
 

@@ -22,14 +22,17 @@ from crm.errors import CrmError, NotFound
 from crm.interactions import people, timeline
 from crm.interactions.people import Sender
 from crm.interactions.timeline import Interaction
-from crm.loyalty import balances, earning, earnings, journal
+from crm.loyalty import balances, cards, earning, earnings, journal, referring
 from crm.loyalty.balances import Balance, TierProgress
-from crm.loyalty.basket import Purchase
+from crm.loyalty.basket import Purchase, measure
 from crm.loyalty.books import Book
+from crm.loyalty.cards import Cards, Decision, Stamped
 from crm.loyalty.circumstances import Circumstances
 from crm.loyalty.earnings import RuleRow
 from crm.loyalty.journal import Locked, OrderRefReused
 from crm.loyalty.ledger import check_occurred
+from crm.loyalty.referring import Friends
+from crm.loyalty.stamping import PURCHASE
 
 purchases = Table(
     "purchases",
@@ -48,11 +51,12 @@ purchases = Table(
     Column("content", JSONB, nullable=False),
     Column("rules", JSONB, nullable=False),
     Column("exact_points", JSONB, nullable=False),
+    Column("challenges", JSONB, nullable=False),
 )
 
 _COLUMNS: Final = tuple(column.name for column in purchases.columns)
 _STORED: Final = """
-    SELECT contact_id, order_ref, transaction_id, points, request_hash, rules
+    SELECT contact_id, order_ref, transaction_id, points, request_hash, rules, challenges
     FROM purchases WHERE program_id = $1 AND (contact_id, order_ref) IN (SELECT * FROM unnest($2::uuid[], $3::text[]))
 """
 
@@ -64,12 +68,13 @@ class PurchaseNotFound(NotFound):
 
 @dataclass(slots=True)
 class Recorded:
-    """The answer to a purchase: what it earned, why, and the balance after it."""
+    """The answer to a purchase: what it earned, why, what it did for challenges, and the balance after all that."""
 
     order_ref: str
     points: int
     transaction_id: UUID | None
     rules: list[RuleRow]
+    challenges: list[Stamped]
     balance: Balance
     tier: TierProgress
 
@@ -88,6 +93,7 @@ class PurchaseView:
     basis: str
     points: int
     rules: list[dict[str, Any]]
+    challenges: list[dict[str, Any]]
     content: dict[str, Any]
 
 
@@ -187,12 +193,25 @@ async def _record(
         order_refs=[item.purchase.order_ref for _, item in known],
         once=once,
         times=[item.purchase.occurred_at for _, item in known],
+        referrals=True,
     )
     if "purchase" in locked.program.expiry.activities:
         await journal.know_all_lots(session, books=list(locked.books.values()))
     stored = await _stored(session, locked, known)
     results: list[tuple[Recorded, bool] | CrmError] = []
-    plan = Plan(locked, by, await _circumstances(session, locked, known, stored))
+    new = [(buyer, item.purchase) for buyer, item in known if (buyer, item.purchase.order_ref) not in stored]
+    plan = Plan(
+        locked,
+        by,
+        await Circumstances.read(
+            session,
+            program=locked.program,
+            books=locked.books,
+            moments=[(buyer, purchase.occurred_at) for buyer, purchase in new],
+        ),
+        await cards.of_members(session, locked=locked, by=by, facts=[(buyer, PURCHASE) for buyer, _ in new]),
+        await referring.friends(session, locked=locked, by=by),
+    )
     for buyer, item in zip(buyers, bought, strict=True):
         try:
             if isinstance(buyer, CrmError):
@@ -200,6 +219,7 @@ async def _record(
             results.append(plan.add(buyer, item, stored.get((buyer, item.purchase.order_ref))))
         except CrmError as refusal:
             results.append(refusal)
+    await plan.cards.reward(session)
     answer: Sequence[Insert] = ()
     if keep_answers and not isinstance(results[0], CrmError):
         recorded, created = results[0]
@@ -211,9 +231,11 @@ async def _record(
         facts=[
             Insert(purchases, _COLUMNS, plan.rows),
             journal.claim_orders(locked.program.id, plan.claims),
+            *plan.cards.facts(),
+            *plan.friends.facts(),
             *answer,
         ],
-        entries=plan.entries,
+        entries=[*plan.entries, *plan.cards.entries(), *plan.friends.entries],
     )
     return results
 
@@ -240,24 +262,20 @@ async def _stored(
     return {(row["contact_id"], row["order_ref"]): dict(row) for row in rows}
 
 
-async def _circumstances(
-    session: Session, locked: Locked, known: Sequence[tuple[UUID, Bought]], stored: Mapping[tuple[UUID, str], Any]
-) -> Circumstances:
-    """What the rules' conditions ask about the buyers, each at the time of a purchase that is new."""
-    new = [(buyer, item.purchase) for buyer, item in known if (buyer, item.purchase.order_ref) not in stored]
-    moments = [(buyer, purchase.occurred_at) for buyer, purchase in new]
-    return await Circumstances.read(session, program=locked.program, books=locked.books, moments=moments)
-
-
 class Plan:
     """The rows of the purchases planned so far; two of the same order within one batch meet here.
 
     Whether they are ever written makes no difference to what is planned.
     """
 
-    def __init__(self, locked: Locked, by: str, circumstances: Circumstances, *, include_drafts: bool = False) -> None:
+    def __init__(
+        self, locked: Locked, by: str, circumstances: Circumstances, cards: Cards, friends: Friends, *,
+        include_drafts: bool = False,
+    ) -> None:  # fmt: skip
         self.locked = locked
         self.circumstances = circumstances
+        self.cards = cards
+        self.friends = friends
         self.by = by
         self.include_drafts = include_drafts
         self.rows: list[tuple[Any, ...]] = []
@@ -290,7 +308,9 @@ class Plan:
             purchase, rules=self.circumstances.rules(book, purchase.occurred_at), terms=program.terms, member=member,
             include_drafts=self.include_drafts,
         )  # fmt: skip
-        book.ensure_room(earned.points)
+        decisions = self._decisions(book, purchase)
+        welcome = self.friends.welcome(contact_id, earned.basis)
+        book.ensure_room(earned.points + cards.points_of(decisions) + welcome)
         rules = [earnings.rule_row(outcome) for outcome in earned.rules]
         if "purchase" in program.expiry.activities:
             book.slide(purchase.occurred_at, program.expiry)
@@ -299,10 +319,14 @@ class Plan:
             order_ref=purchase.order_ref, rules=rules, waits_for_event=True,
         )  # fmt: skip
         book.qualify(purchase.occurred_at, spend=earned.basis, visits=1)
+        stamped = self.cards.stamp(
+            book, decisions, cause="purchase", ref=purchase.order_ref, occurred_at=purchase.occurred_at
+        )
+        self.friends.qualify(book, purchase, earned.basis)
         book.settle()
         book.stand()
         recorded = Recorded(
-            purchase.order_ref, earned.points, transaction.id if transaction else None, rules,
+            purchase.order_ref, earned.points, transaction.id if transaction else None, rules, stamped,
             balances.balance(book), balances.tier(book),
         )  # fmt: skip
 
@@ -311,7 +335,7 @@ class Plan:
             contact_id, program.id, purchase.order_ref, recorded.transaction_id, purchase.occurred_at,
             self.locked.now, purchase.currency, total, earned.basis, earned.points, request_hash,
             {**content, "data": item.data, **item.place} if item.data or item.place else content, rules,
-            earned.exact_by_line,
+            earned.exact_by_line, stamped,
         ))  # fmt: skip
         self.entries.append(
             timeline.entry(
@@ -330,13 +354,21 @@ class Plan:
         self._planned[purchase.order_ref] = (request_hash, recorded)
         return recorded, True
 
+    def _decisions(self, book: Book, purchase: Purchase) -> list[Decision]:
+        program = self.locked.program
+        if not program.challenges_of(PURCHASE):
+            return []
+        return self.cards.decide(
+            book, PURCHASE, occurred_at=purchase.occurred_at, basket=measure(purchase, program.terms)
+        )
+
 
 def _again(stored: Mapping[str, Any], request_hash: bytes, book: Book) -> Recorded:
     if stored["request_hash"] != request_hash:
         raise OrderRefReused("This order was recorded with other content. A correction is a refund or an adjustment.")
     return Recorded(
         stored["order_ref"], stored["points"], stored["transaction_id"], [RuleRow(**rule) for rule in stored["rules"]],
-        balances.balance(book), balances.tier(book),
+        cards.stamped_of(stored["challenges"]), balances.balance(book), balances.tier(book),
     )  # fmt: skip
 
 
@@ -352,7 +384,7 @@ def _total(purchase: Purchase) -> Decimal:
 
 _VIEW: Final = """
     order_ref, program_id, transaction_id, occurred_at, recorded_at, currency, total::text, basis::text, points, rules,
-    content
+    challenges, content
 """
 
 

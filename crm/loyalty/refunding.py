@@ -5,6 +5,7 @@ Pure and exact. Everything is worked out from the sum of all refunds so far, so 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
@@ -38,6 +39,27 @@ class Undone:
     share: Fraction
     earned_share: Fraction
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A refund with what it is of: a purchase that came to `basis`.
+
+    `refunds` are those of the order so far, this one included, and `undone` what they undo together.
+    """
+
+    order_ref: str
+    refund_ref: str
+    purchase: Purchase
+    basis: Decimal
+    refunds: Sequence[Refund]
+    undone: Undone
+    occurred_at: datetime
+
+    @property
+    def remains(self) -> Fraction:
+        """What is left of the basis; nothing of an order that was given back whole."""
+        return NONE if self.undone.complete else Fraction(self.basis) * (1 - self.undone.share)
 
 
 class TooMuch(Exception):

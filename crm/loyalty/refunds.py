@@ -21,7 +21,7 @@ from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert
 from crm.errors import Conflict, NotFound
 from crm.interactions import timeline
-from crm.loyalty import balances, journal, refunding, tier_rewards
+from crm.loyalty import balances, journal, referring, refunding, tier_rewards, unstamping
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.basket import Purchase
 from crm.loyalty.books import Book
@@ -34,7 +34,8 @@ from crm.loyalty.limits import period_key
 from crm.loyalty.lots import Lot
 from crm.loyalty.programs import Program
 from crm.loyalty.purchases import PurchaseNotFound
-from crm.loyalty.refunding import Refund, TooMuch, Undone
+from crm.loyalty.refunding import Refund, Returned, TooMuch, Undone
+from crm.loyalty.unstamping import Unstamped, Unstamping
 
 refunds = Table(
     "refunds",
@@ -61,13 +62,14 @@ refunds = Table(
     Column("occurred_at", Instant, nullable=False),
     Column("recorded_at", Instant, nullable=False),
     Column("by", Text, nullable=False),
+    Column("challenges", JSONB, nullable=False),
 )
 
 _COLUMNS: Final = tuple(column.name for column in refunds.columns)
 _VIEW: Final = """
     id, order_ref, refund_ref, content, trim_scale(round(amount, 6))::text AS amount, points_taken_back,
     points_due - points_taken_back AS points_written_off, points_returned, points_returned_expired, transaction_id,
-    return_transaction_id, occurred_at, recorded_at
+    return_transaction_id, challenges, occurred_at, recorded_at
 """
 # The purchase, the refunds before, and how many points were spent on the order and not given back by hand.
 _FACTS: Final = """
@@ -76,10 +78,15 @@ _FACTS: Final = """
             'refund_ref', r.refund_ref, 'content', r.content, 'points_due', r.points_due,
             'points_taken_back', r.points_taken_back, 'points_returned', r.points_returned,
             'points_returned_expired', r.points_returned_expired, 'transaction_id', r.transaction_id,
-            'request_hash', encode(r.request_hash, 'hex')) ORDER BY r.id)
+            'request_hash', encode(r.request_hash, 'hex'), 'challenges', r.challenges) ORDER BY r.id)
          FROM refunds r
          WHERE r.contact_id = p.contact_id AND r.program_id = p.program_id AND r.order_ref = p.order_ref) AS refunds,
-        s.id AS redemption_id, s.points AS spent
+        s.id AS redemption_id, s.points AS spent,
+        EXISTS (
+            SELECT FROM challenge_stamps c
+            WHERE c.contact_id = p.contact_id AND c.program_id = p.program_id AND c.ref = p.order_ref
+                AND c.cause = 'purchase'
+        ) AS stamped
     FROM purchases p
     LEFT JOIN redemptions s ON s.contact_id = p.contact_id AND s.program_id = p.program_id
         AND s.order_ref = p.order_ref AND s.reward_id IS NULL AND s.status = 'redeemed'
@@ -119,6 +126,7 @@ class Refunded:
     points_written_off: int
     points_returned: int
     points_returned_expired: int
+    challenges: list[Unstamped]
     balance: Balance
     tier: TierProgress
 
@@ -138,6 +146,7 @@ class RefundView:
     points_returned_expired: int
     transaction_id: UUID | None
     return_transaction_id: UUID | None
+    challenges: list[dict[str, Any]]
     occurred_at: datetime
     recorded_at: datetime
 
@@ -163,8 +172,9 @@ async def record(
     check_occurred(happened_at, now)
     # With lots, and so with the lot of a deficit, which may have been filled long ago.
     locked = await journal.lock(
-        session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once
-    )
+        session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once,
+        order_refs=[order_ref], referrals=True,
+    )  # fmt: skip
     book = locked.book(contact_id)
     facts = await session.fetchrow(_FACTS, contact_id, locked.program.id, order_ref)
     if facts is None:
@@ -189,9 +199,15 @@ async def record(
     returned, expired, return_id = undoing.give_back(spent, parts)
     if locked.program.limited:
         await _give_quota_back(session, book, locked.program, facts, was, is_now)
+    whole = _returned(facts, before, refund, order_ref, refund_ref, is_now, happened_at)
+    stamps = Unstamping(locked, book, whole, by)
+    if facts["stamped"]:
+        await stamps.plan(session)
+    friends = await referring.friends(session, locked=locked, by=by)
+    await friends.undo(session, whole)
     refunded = Refunded(
-        refund_ref, transaction_id, taken_back, due - taken_back, returned, expired, balances.balance(book),
-        balances.tier(book),
+        refund_ref, transaction_id, taken_back, due - taken_back, returned, expired, stamps.answers,
+        balances.balance(book), balances.tier(book),
     )  # fmt: skip
     refund_id = uuid7()
     row = (
@@ -199,6 +215,7 @@ async def record(
         _decimal(is_now.money - was.money), _decimal((is_now.earned_share - was.earned_share) * facts["points"]),
         due, taken_back, returned, expired, undoing.counted.points, undoing.counted_at, undoing.counted.spend,
         undoing.counted.visits, transaction_id, return_id, happened_at, now, by,
+        stamps.answers,
     )  # fmt: skip
     entry = timeline.entry(
         contact_id, id=refund_id, channel="shop", kind="purchase.refunded", occurred_at=happened_at, recorded_at=now,
@@ -213,9 +230,11 @@ async def record(
         locked,
         facts=[
             Insert(refunds, _COLUMNS, [row]),
+            *stamps.facts,
+            *friends.facts(),
             *idempotency.answer(once, contact_id=contact_id, result=refunded, now=now),
         ],
-        entries=[entry],
+        entries=[entry, *stamps.entries, *friends.entries],
     )
     await tier_rewards.take_back(session, locked=locked, book=book, by=by)
     return refunded, True
@@ -280,7 +299,7 @@ def _again(known: Mapping[str, Any], request_hash: bytes, book: Book) -> Refunde
     return Refunded(
         known["refund_ref"], UUID(known["transaction_id"]) if known["transaction_id"] else None,
         known["points_taken_back"], known["points_due"] - known["points_taken_back"],
-        known["points_returned"], known["points_returned_expired"],
+        known["points_returned"], known["points_returned_expired"], unstamping.unstamped_of(known["challenges"]),
         balances.balance(book), balances.tier(book),
     )  # fmt: skip
 
@@ -294,6 +313,16 @@ def _undone(facts: Record, before: Sequence[Mapping[str, Any]], refund: Refund) 
         return refunding.undone(purchase, exact, earlier), refunding.undone(purchase, exact, [*earlier, refund])
     except TooMuch as error:
         raise RefundExceedsPurchase(f"Together with the refunds before it is too much: {error}.") from None
+
+
+def _returned(
+    facts: Record, before: Sequence[Mapping[str, Any]], refund: Refund, order_ref: str, refund_ref: str,
+    is_now: Undone, at: datetime,
+) -> Returned:  # fmt: skip
+    return Returned(
+        order_ref, refund_ref, msgspec.convert(facts["content"], Purchase, strict=False), facts["basis"],
+        [*(msgspec.convert(each["content"], Refund, strict=False) for each in before), refund], is_now, at,
+    )  # fmt: skip
 
 
 def _spent(facts: Record, before: Sequence[Mapping[str, Any]], is_now: Undone, program: Program) -> int:
@@ -372,7 +401,9 @@ class _Undoing:
             "reverse", cause="refund", points=0, occurred_at=self._at, by=self._by, order_ref=self._order_ref,
             reverses=facts["transaction_id"],
         )  # fmt: skip
-        taken = book.take_back(due, self._order_ref, policy=self._program.return_policy)
+        taken = book.take_back(
+            due, own=lambda lot: lot.order_ref == self._order_ref, policy=self._program.return_policy
+        )
         if not taken:
             book.transactions.remove(transaction)
             return 0, None

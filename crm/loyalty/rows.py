@@ -79,6 +79,24 @@ class Subject:
         return left
 
 
+@dataclass(slots=True)
+class Referred:
+    """A referral as it stands with the friend: `other_id` is the contact who referred, `other_points` what that gives.
+
+    `order_ref` is the order by which it was decided.
+    """
+
+    contact_id: UUID
+    id: UUID
+    other_id: UUID
+    status: str
+    points: int
+    other_points: int
+    min_spend: Decimal
+    hold_days: int
+    order_ref: str | None
+
+
 def book_of(row: Record, program: Program, now: datetime) -> Book:
     """The book of a row of `account_states`."""
     due = row["next_due_at"] is not None and row["next_due_at"] <= now
@@ -155,6 +173,20 @@ def subject_of(document: dict[str, Any] | None) -> Subject | None:
         {UUID(lot_id): points for lot_id, points in (document["returned"] or {}).items()},
         document["hold"],
     )  # fmt: skip
+
+
+def referrals_of(document: Sequence[Sequence[Any]] | None) -> dict[UUID, Referred]:
+    """What `lock_accounts` says of referrals, by the friend."""
+    referrals = [
+        Referred(
+            UUID(contact_id), UUID(referral_id), UUID(other_id), status, points, other_points, Decimal(min_spend),
+            hold_days, order_ref,
+        )
+        for (
+            contact_id, referral_id, other_id, status, points, other_points, min_spend, hold_days, order_ref
+        ) in document or ()
+    ]  # fmt: skip
+    return {referral.contact_id: referral for referral in referrals}
 
 
 def written(books: Sequence[Book]) -> list[Insert | Update]:

@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from crm.db.session import Session
-from crm.loyalty import journal, programs
+from crm.loyalty import cards, journal, programs, referring
 from crm.loyalty.basket import Purchase
 from crm.loyalty.circumstances import Circumstances
 from crm.loyalty.expiry import local_day
@@ -15,6 +15,7 @@ from crm.loyalty.ledger import AHEAD_MAX
 from crm.loyalty.limits import period_keys
 from crm.loyalty.programs import Program
 from crm.loyalty.purchases import Bought, Plan, Recorded
+from crm.loyalty.stamping import PURCHASE
 
 _NOBODY: Final = UUID(int=0)
 
@@ -53,9 +54,16 @@ async def simulate(
             rule for rule in program.rules if rule.status == "active" or (include_drafts and rule.status == "draft")
         ],
     )
-    plan = Plan(imagined, "", circumstances, include_drafts=include_drafts)
+    plan = Plan(
+        imagined,
+        "",
+        circumstances,
+        await cards.of_members(session, locked=imagined, by="", facts=[(who, PURCHASE)]),
+        await referring.friends(session, locked=imagined, by=""),
+        include_drafts=include_drafts,
+    )
     recorded, _ = plan.add(who, Bought(who, purchase))
-    return replace(recorded, transaction_id=None)
+    return replace(recorded, transaction_id=None, challenges=[cards.imagined(each) for each in recorded.challenges])
 
 
 async def _imagine(
@@ -74,4 +82,5 @@ async def _imagine(
     )
     if program.explicit_enrolment and not found.enrolled:
         return Locked(program, {}, {}, None, now, strangers=frozenset({contact_id}))
-    return Locked(program, {contact_id: found.book}, {}, None, now)
+    referrals = await referring.imagine(session, program_id=program.id, contact_id=contact_id)
+    return Locked(program, {contact_id: found.book}, {}, None, now, referrals=referrals)

@@ -51,6 +51,7 @@ CORE = (
     "get_statement", "get_liability", "report_points",
     "report_cohorts",
     "simulate_purchase", "record_event", "set_membership", "pin_tier",
+    "create_challenge", "set_referral_policy", "record_referral",
 )  # fmt: skip
 
 BODILESS = {"add_tag", "make_offer_code", "make_my_offer_code"}

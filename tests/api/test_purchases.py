@@ -9,11 +9,11 @@ import pytest
 from crm.db.ids import uuid7
 from tests.loyalty.shop import EARNED, ORDER, Shop, checksum
 
-RECORDED = {"order_ref", "points", "transaction_id", "rules", "balance", "tier"}
+RECORDED = {"order_ref", "points", "transaction_id", "rules", "challenges", "balance", "tier"}
 RULE_ROW = {"rule_id", "version", "name", "outcome", "reason", "basis", "points_requested", "points"}
 VIEW = {
     "order_ref", "program_id", "transaction_id", "occurred_at", "recorded_at", "currency", "total", "basis", "points",
-    "rules", "content",
+    "rules", "challenges", "content",
 }  # fmt: skip
 LINE = {"sku": "KOPI-1", "quantity": "2", "unit_price": "25000.00"}
 NOBODY = UUID("01a200ec-0000-7000-8000-000000000000")

@@ -20,10 +20,10 @@ from crm.loyalty.events import EventRefReused, Happened
 from crm.loyalty.purchases import Bought, PurchaseNotFound
 from tests.loyalty.shop import EARNED, Shop, at_once, checksum, statuses
 
-RECORDED = {"event", "ref", "points", "transaction_id", "rules", "balance", "tier"}
+RECORDED = {"event", "ref", "points", "transaction_id", "rules", "challenges", "balance", "tier"}
 VIEW = {
-    "id", "program_id", "event", "ref", "order_ref", "transaction_id", "points", "rules", "occurred_at", "recorded_at",
-    "by",
+    "id", "program_id", "event", "ref", "order_ref", "transaction_id", "points", "rules", "challenges", "occurred_at",
+    "recorded_at", "by",
 }  # fmt: skip
 REVIEW = {"name": "review", "kind": "per_event", "event": "review", "points": 20}
 SAID = {"event": "review", "ref": "review-17"}
