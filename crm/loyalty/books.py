@@ -34,6 +34,9 @@ class PointsOutOfRange(Invalid):
     title = "The balance would leave the range that every client can read"
 
 
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class TierChange:
     """From one tier, won at `won_at`, to another; None is below the lowest. From a tier to itself it is renewed."""
@@ -254,10 +257,10 @@ class Book:
             if lot.active or lot.remaining <= 0:
                 continue
             points += lot.remaining
+            ends_at = lot.expires_at if lot.fixed else expiry.ends_at(at, self.ladder.zone)
+            self._activate(lot, at, alive=ends_at is None or ends_at > self.now)
             lot.activates_at = at
-            if not lot.fixed:
-                self.move_end(lot, expiry.ends_at(at, self.ladder.zone), reason="activated", at=at, by="system")
-            self._activate(lot, at, alive=lot.expires_at is None or lot.expires_at > self.now)
+            self.move_end(lot, ends_at, reason="activated", at=at, by="system")
         return points
 
     def slide(self, at: datetime, expiry: Expiry) -> None:
@@ -306,13 +309,14 @@ class Book:
 
     def spendable(self, *, except_order: str | None = None) -> list[Lot]:
         """The known lots that can be spent now, in the order of spending."""
-        never = datetime.max.replace(tzinfo=UTC)
-        lots = [
-            lot
-            for lot in self.lots.values()
-            if lot.active and lot.remaining > 0 and (except_order is None or lot.order_ref != except_order)
-        ]
-        return sorted(lots, key=lambda lot: (lot.expires_at or never, lot.earned_at, lot.id))
+        return sorted(
+            (
+                lot
+                for lot in self.lots.values()
+                if lot.active and lot.remaining > 0 and (except_order is None or lot.order_ref != except_order)
+            ),
+            key=_spending_order,
+        )
 
     def overdraw(self, points: int, to_bucket: str) -> None:
         """Take more than there is: first what is available, the rest as a deficit that later credits fill."""
@@ -358,7 +362,9 @@ class Book:
         `policy` is `only_pending`, `within_balance` or `unlimited`. Returns how many points it could reach; needs all
         open lots.
         """
-        waiting = [lot for lot in self.lots.values() if lot.remaining > 0 and not lot.active]
+        waiting = sorted(
+            (lot for lot in self.lots.values() if lot.remaining > 0 and not lot.active), key=_spending_order
+        )
         reachable = waiting if policy == "only_pending" else [*waiting, *self.spendable()]
         missing = points
         for lot in sorted(reachable, key=lambda lot: not own(lot)):
@@ -509,3 +515,7 @@ class Book:
         due_at = lot.due_at
         if due_at is not None and (self.next_due_at is None or due_at < self.next_due_at):
             self.next_due_at = due_at
+
+
+def _spending_order(lot: Lot) -> tuple[datetime, datetime, UUID]:
+    return lot.expires_at or _NEVER, lot.earned_at, lot.id

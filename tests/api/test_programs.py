@@ -369,8 +369,9 @@ async def test_a_tier_has_the_fields_of_the_contract(shop):
 
 
 async def test_a_tier_keeps_its_benefits(shop):
-    told = {"earn_factor": "2", "reward_ids": [str(NONE)], "text": "The lounge upstairs"}
     url = f"/v1/programs/{shop.program_id}/tiers"
+    lounge = await shop.client.post(f"/v1/programs/{shop.program_id}/rewards", json={"name": "A night out", "cost": 1})
+    told = {"earn_factor": "2", "reward_ids": [lounge.json()["id"]], "text": "The lounge upstairs"}
     tier = (await shop.client.post(url, json={"name": "Gold", "threshold": 1000, "benefits": told})).json()
     assert tier["benefits"] == told
     assert (await shop.client.get(url)).json()["items"] == [tier]

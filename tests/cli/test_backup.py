@@ -143,13 +143,13 @@ def test_an_older_backup_is_brought_to_this_version_s_schema(empty_dsn, house):
 def test_a_backup_of_a_ledger_that_is_not_sound_is_restored_and_told(own_dsn, empty_dsn, house):
     file = house / "unsound.backup"
     story = asyncio.run(open_shop(own_dsn, age=0))
-    asyncio.run(say(own_dsn, "UPDATE loyalty_accounts SET available = available + 100 WHERE available = 66"))
+    asyncio.run(say(own_dsn, "UPDATE loyalty_accounts SET available = available + 100 WHERE available = 69"))
     assert crm("backup", file, dsn=own_dsn).returncode == 0
 
     done = crm("restore", file, dsn=empty_dsn)
 
     assert done.returncode == 1
-    assert f"contact {story.sari} in Kopi\n  account.available: expected 66, found 166" in done.stdout
+    assert f"contact {story.sari} in Kopi\n  account.available: expected 69, found 169" in done.stdout
     assert asyncio.run(checksums(empty_dsn)) == asyncio.run(checksums(own_dsn))
 
 

@@ -79,15 +79,17 @@ async def test_the_liability_is_that_of_the_ledgers_open_points(session):
     found = await read(session, story)
     (totals,) = (await audit.verify(session)).totals
     assert {name: getattr(found, name) for name in totals.open} == totals.open
-    assert parts(found) == (25, 73, 0, 0)
-    assert found.liability == liabilities.Money("980.00", "IDR")  # 98 points of 12.50, of which a fifth won't be spent
+    assert parts(found) == (25, 76, 0, 0)
+    assert found.liability == liabilities.Money(
+        "1010.00", "IDR"
+    )  # 101 points of 12.50, of which a fifth won't be spent
 
 
 async def test_what_some_members_owe_lessens_nothing(session):
     story = await shop.tell(session)
     await shop.adjust(session, story, -100, now=story.ends_at)
     found = await read(session, story)
-    assert parts(found) == (25, 7, 0, 34)
+    assert parts(found) == (25, 7, 0, 31)
     assert found.points == 32
     (totals,) = (await audit.verify(session)).totals
     assert found.points - found.deficit == sum(totals.open.values())
@@ -97,7 +99,7 @@ async def test_a_point_is_owed_until_its_instant(session):
     story = await shop.tell(session)
     ends_at = story.ends_at + shop.DAY
     await shop.award(session, story, 1_000, now=story.ends_at, expires_at=ends_at)
-    for at, points in ((ends_at - INSTANT, 1_098), (ends_at, 98)):
+    for at, points in ((ends_at - INSTANT, 1_101), (ends_at, 101)):
         assert (await read(session, story, as_of=at, now=story.ends_at)).points == points
         assert (await read(session, story, now=at)).points == points
 
@@ -116,8 +118,8 @@ async def test_held_points_are_owed(session):
         """,
         story.sari, story.program_id, held_at,
     )  # fmt: skip
-    assert parts(await read(session, story, as_of=held_at)) == (25, 68, 5, 0)
-    assert parts(await read(session, story, as_of=held_at - INSTANT)) == (25, 73, 0, 0)
+    assert parts(await read(session, story, as_of=held_at)) == (25, 71, 5, 0)
+    assert parts(await read(session, story, as_of=held_at - INSTANT)) == (25, 76, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ async def test_held_points_are_owed(session):
 async def test_points_that_begin_fill_what_is_owed_before_they_end(session, lots, expected):
     story = await shop.tell(session)
     now = story.ends_at + 20 * shop.DAY
-    await shop.adjust(session, story, -91 - 60, now=now)
+    await shop.adjust(session, story, -94 - 60, now=now)
     for points, begins, ends in lots:
         await shop.award(
             session, story, points, now=now, activates_at=now + begins * shop.DAY,
@@ -177,7 +179,7 @@ async def test_without_a_cost_there_is_no_liability_in_money(session):
     found = await read(session, story)
     assert (found.liability, found.cost_per_point, found.expected_breakage) == (None, None, "0")
     await settle_on(session, story, cost_per_point="2")
-    assert (await read(session, story)).liability == liabilities.Money("196.00", "IDR")
+    assert (await read(session, story)).liability == liabilities.Money("202.00", "IDR")
 
 
 async def test_of_another_programs_points_nothing_is_owed(session):

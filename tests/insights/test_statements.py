@@ -106,13 +106,13 @@ async def test_the_story_by_kind(session):
     statement = await read(session, story, date(2026, 11, 1), date(2026, 12, 31), now=story.ends_at)
     adds_up(statement)
     assert {total.kind: (total.count, total.available + total.pending + total.held) for total in statement.totals} == {
-        "earn": (7, 336), "redeem": (3, -150), "adjust": (2, -195), "expire": (1, -20), "activate": (1, 0),
+        "earn": (8, 339), "redeem": (3, -150), "adjust": (2, -195), "expire": (1, -20), "activate": (1, 0),
         "reverse": (2, 120),
     }  # fmt: skip
     assert [total.kind for total in statement.totals] == sorted(
         (total.kind for total in statement.totals), key=KINDS.index
     )
-    assert (statement.closing.available, statement.closing.pending) == (66, 25)
+    assert (statement.closing.available, statement.closing.pending) == (69, 25)
 
 
 async def test_the_days_are_those_of_the_program(session):
@@ -122,7 +122,7 @@ async def test_the_days_are_those_of_the_program(session):
         await shop.award(session, story, points, now=at)
     the_25th = await read(session, story, date(2026, 12, 25), date(2026, 12, 25), now=midnight + shop.DAY)
     assert [entry.points for entry in the_25th.entries] == [2_000]
-    assert the_25th.opening.available == 66 + 25 + 1_000
+    assert the_25th.opening.available == 69 + 25 + 1_000
 
 
 async def test_what_time_has_done_is_there_before_anybody_writes_it(session):
@@ -133,15 +133,15 @@ async def test_what_time_has_done_is_there_before_anybody_writes_it(session):
     assert [(e.kind, e.transaction_id, e.occurred_at, e.available) for e in seen.entries[-1:]] == [
         ("expire", None, ends_at, -9)
     ]
-    assert seen.closing.available == 66
+    assert seen.closing.available == 69
     before = await read(session, story, date(2026, 12, 1), date(2026, 12, 11), now=ends_at)
     assert [entry.kind for entry in before.entries].count("expire") == 0
-    assert before.closing.available == 75
+    assert before.closing.available == 78
     after = await read(session, story, date(2026, 12, 13), date(2026, 12, 31), now=ends_at)
-    assert (after.opening.available, after.entries) == (66, [])
+    assert (after.opening.available, after.entries) == (69, [])
     assert (
         await read(session, story, date(2026, 12, 1), date(2026, 12, 31), now=ends_at - HOUR)
-    ).closing.available == 75
+    ).closing.available == 78
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ async def test_what_is_posted_while_a_statement_is_read_is_not_in_it(session, mo
     monkeypatch.setattr(statements.journal, "read", overtaken)
     statement = await read(session, story, date(2026, 11, 1), date(2026, 12, 31), now=story.ends_at)
     adds_up(statement)
-    assert statement.closing.available == 66
+    assert statement.closing.available == 69
     assert 1_000 not in [entry.points for entry in statement.entries]
 
 

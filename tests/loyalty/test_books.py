@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from crm.db.ids import uuid7
 from crm.loyalty import books
 from crm.loyalty.books import POINTS_MAX, Book, InsufficientPoints, PointsOutOfRange
-from crm.loyalty.ladders import Tier
+from crm.loyalty.expiry import Expiry
+from crm.loyalty.ladders import NOTHING_COUNTED, Ladder, Tier
 from crm.loyalty.lots import Lot
 from crm.loyalty.movements import BUCKETS
 from tests.loyalty.naive import NaiveAccount
@@ -382,7 +383,7 @@ def test_points_of_a_lot_that_has_expired_meanwhile_stay_expired(returned_at, al
 def test_a_lot_that_was_not_read_can_be_given_back_to():
     book = account()
     book.seq = 9
-    lot = Lot(uuid7(), 10, 3, 0, True, True, NOON, None, NOON + DAY, None)
+    lot = Lot(uuid7(), 10, 3, 0, True, True, NOON, None, None, NOON + DAY, False, None)
     book.available, book.expiring = 3, {NOON + DAY: 3}
     give_back(book, lot, 7)
     assert (book.available, lot.remaining, book.expiring) == (10, 10, {NOON + DAY: 10})
@@ -394,35 +395,52 @@ def test_a_lot_that_was_not_read_can_be_given_back_to():
 TIERS = [Tier(uuid7(), name, threshold, Decimal(1)) for name, threshold in (("Silver", 50), ("Gold", 100))]
 
 
-def test_a_tier_is_reached_as_of_the_fact_that_reached_it():
+def climber() -> Book:
     book = account()
+    book.ladder = Ladder(tuple(TIERS))
+    return book
+
+
+def climbed(book: Book) -> list[tuple[str | None, str | None]]:
+    return [
+        (each.before.name if each.before else None, each.after.name if each.after else None)
+        for each in book.tier_changes
+    ]
+
+
+def test_a_tier_is_reached_as_of_the_fact_that_reached_it():
+    book = climber()
     earn(book, 49)
-    book.stand(TIERS, "points")
+    book.stand()
     assert (book.tier_id, book.tier_changes) == (None, [])
     earn(book, 1, days_ago=2)
-    book.stand(TIERS, "points")
+    book.stand()
     assert (book.tier_id, book.tier_since) == (TIERS[0].id, NOON - 2 * DAY)
     earn(book, 70)
-    book.stand(TIERS, "points")
-    book.stand(TIERS, "points")
-    assert [(one.before, one.after) for one in book.tier_changes] == [(None, "Silver"), ("Silver", "Gold")]
+    book.stand()
+    book.stand()
+    assert climbed(book) == [(None, "Silver"), ("Silver", "Gold")]
 
 
 def test_a_tier_is_lost_when_what_qualified_is_taken_back():
-    book = account()
+    book = climber()
     earn(book, 60)
-    book.stand(TIERS, "points")
-    book.qualify(points=-11)
-    book.stand(TIERS, "points")
+    book.stand()
+    book.qualify(NOON, points=-11)
+    book.stand()
     assert (book.tier_id, book.tier_since) == (None, None)
-    assert [(one.before, one.after) for one in book.tier_changes] == [(None, "Silver"), ("Silver", None)]
+    assert climbed(book) == [(None, "Silver"), ("Silver", None)]
 
 
 @pytest.mark.parametrize(("basis", "progress"), [("points", 3), ("spend", Decimal("2.50")), ("visits", 1)])
 def test_each_basis_counts_its_own(basis, progress):
     book = account()
-    book.qualify(points=3, spend=Decimal("2.50"), visits=1)
-    assert book.progress(basis) == progress
+    book.qualify(NOON, points=1)
+    book.qualify(NOON + DAY, points=2, spend=Decimal("2.50"), visits=1)
+    assert sum(book.counted.values(), NOTHING_COUNTED).by(basis) == progress
+    assert book.counted == book.days
+    assert list(book.days) == [NOON.date(), (NOON + DAY).date()]
+    assert (book.qualifying_points, book.qualifying_spend, book.qualifying_visits) == (3, Decimal("2.50"), 1)
 
 
 # ---------------------------------------------------------------- the chain
@@ -478,6 +496,12 @@ steps = st.one_of(
     st.tuples(st.just("spend"), st.integers(1, 90), st.sampled_from(["redeemed", "revoked", "held"]), orders),
     st.tuples(st.just("overdraw"), st.integers(1, 90)),
     st.tuples(st.just("return"), st.integers(0, 5)),
+    st.tuples(
+        st.just("wait"), points, st.none() | st.integers(1, 12).map(lambda hours: timedelta(hours=hours)), orders
+    ),
+    st.tuples(st.just("event"), st.integers(0, 2)),
+    st.tuples(st.just("slide"), st.integers(0, 2)),
+    st.tuples(st.just("take back"), st.integers(1, 60), st.sampled_from(["A", "B"])),
 )
 
 
@@ -503,6 +527,24 @@ def test_any_sequence_conserves_points_and_agrees_with_the_plain_rules(sequence)
                 book.open("reverse", cause="reversal", points=0, occurred_at=book.now, by="t")
                 returned = sum(part for lot, part in parts if book.give_back(book.lots[lot.id], part, bucket))
                 assert returned == plain.give_back(plain_parts, bucket, now=book.now)
+            case "wait":
+                _wait_both(book, plain, *facts)
+            case "event":
+                ends_at = Expiry("after", days=facts[0]).ends_at(book.now, book.ladder.zone)
+                book.open("activate", cause="event", points=0, occurred_at=book.now, by="t")
+                waiting = [lot for lot in book.lots.values() if lot.waits]
+                begun = book.activate(waiting, book.now, Expiry("after", days=facts[0]))
+                assert begun == plain.begin(ends_at, now=book.now)
+            case "slide":
+                book.slide(book.now, Expiry("after", days=facts[0]))
+                plain.slide(Expiry("after", days=facts[0]).ends_at(book.now, book.ladder.zone), now=book.now)
+            case "take back":
+                amount, order_ref = facts
+                book.open("reverse", cause="refund", points=0, occurred_at=book.now, by="t", order_ref=order_ref)
+                reached = book.take_back(
+                    amount, own=lambda lot, ref=order_ref: lot.order_ref == ref, policy="within_balance"
+                )
+                assert reached == plain.take_back(amount, order_ref)
         _assert_same(book, plain)
         _assert_books_balance(book)
 
@@ -516,6 +558,14 @@ def _earn_both(book, plain, amount, days_ago, activates_in, expires_in, qualifyi
     earn(book, amount, days_ago=days_ago, order_ref=order_ref, **facts)
     book.settle()
     plain.credit(amount, now=book.now, earned_at=book.now - days_ago * DAY, order_ref=order_ref, **facts)
+
+
+def _wait_both(book, plain, amount, cancels_in, order_ref):
+    cancels_at = None if cancels_in is None else book.now + cancels_in
+    earn(book, amount, order_ref=order_ref, waits=True, cancels_at=cancels_at)
+    plain.credit(
+        amount, now=book.now, earned_at=book.now, order_ref=order_ref, waits=True, cancels_at=cancels_at
+    )  # fmt: skip
 
 
 def _spend_both(book, plain, taken, amount, bucket, order_ref):

@@ -10,9 +10,9 @@ import os
 import struct
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -36,12 +36,27 @@ from crm.db import idempotency
 from crm.db.ids import uuid7
 from crm.db.session import Session, prepare
 from crm.errors import CrmError
-from crm.loyalty import balances, journal, ledger, programs, purchases, redemptions, rules, tiers
+from crm.loyalty import (
+    balances,
+    holds,
+    journal,
+    ledger,
+    programs,
+    purchases,
+    redemptions,
+    refunds,
+    rules,
+    tiers,
+    transfers,
+)
 from crm.loyalty.basket import Purchase
 from crm.loyalty.books import InsufficientPoints
+from crm.loyalty.holds import CaptureExceedsHold, HoldNotFound, HoldNotOpen
 from crm.loyalty.journal import OrderRefReused
 from crm.loyalty.ledger import Award, ExpiresTooEarly, ZeroAdjustment
-from crm.loyalty.purchases import Bought
+from crm.loyalty.purchases import Bought, PurchaseNotFound
+from crm.loyalty.refunding import Refund
+from crm.loyalty.refunds import RefundExceedsPurchase, RefundRefReused
 from tests.loyalty import shop
 from tests.loyalty.naive import NaiveAccount
 
@@ -144,6 +159,35 @@ class Redeemed:
     returned: Any = None
 
 
+@dataclass
+class Held:
+    """A hold as the plain rules remember it: `number` among those of its account."""
+
+    id: UUID
+    who: int
+    number: int
+    points: int
+    status: str = "held"
+    captured: int = 0
+    answer: Any = None
+
+
+@dataclass
+class Sold:
+    """What the plain rules remember of a purchase's refunds."""
+
+    who: int
+    money: Decimal
+    points: int
+    refunds: dict[str, tuple[Decimal, Any]] = field(default_factory=dict)
+    due: int = 0
+    spent_back: int = 0
+
+    @property
+    def refunded(self) -> Decimal:
+        return sum((amount for amount, _ in self.refunds.values()), Decimal(0))
+
+
 who = st.sampled_from([0, 0, 0, 1])
 amounts = st.integers(1, 50)
 order_refs = st.sampled_from(["A", "B", "C", "D"])
@@ -170,6 +214,8 @@ class Posts(RuleBasedStateMachine):
         self.orders: dict[str, int] = {}
         self.bought: dict[str, tuple[Purchase, purchases.Recorded]] = {}
         self.redeemed: list[Redeemed] = []
+        self.held: list[Held] = []
+        self.sold: dict[str, Sold] = {}
         self.posted_to = [False for _ in world.people]
         """Whose account has had a post: the stored tier is as of the last one."""
         self.keys = count(1)
@@ -196,6 +242,11 @@ class Posts(RuleBasedStateMachine):
             for at in (lot.activates_at, lot.expires_at)
             if at is not None and at > self.now and lot.left
         )
+        due += [
+            hold.expires_at for account in self.plain for hold in account.holds
+            if hold.open and hold.expires_at > self.now
+        ]  # fmt: skip
+        due.sort()
         if due:
             self.now = due[number % len(due)] - (INSTANT if nearly else timedelta(0))
 
@@ -293,6 +344,7 @@ class Posts(RuleBasedStateMachine):
                 account.lifetime_earned += points
             account.visits += 1
             self.bought[order_ref] = (content, recorded)
+            self.sold[order_ref] = Sold(number, money if not again or known is None else content.total, points)
             self.posted_to[number] = True
             assert recorded.points == points
             assert (recorded.transaction_id is None) == (points == 0)
@@ -346,11 +398,15 @@ class Posts(RuleBasedStateMachine):
     def reverse(self, which, stranger, retried):
         known = self.redeemed[which % len(self.redeemed)]
         contact_id = self.world.people[(known.who + 1) % 2 if stranger else known.who]
+        left = sum(part for _, part in known.taken)
+        refusal = redemptions.RedemptionNotFound if stranger else None
+        if not stranger and known.returned is None and not left:
+            refusal = redemptions.NothingToReturn
         answer = self.post(
             lambda session, once: redemptions.reverse(
                 session, contact_id=contact_id, redemption_id=known.id, reason=None, by="t", once=once, now=self.now
             ),
-            refusal=redemptions.RedemptionNotFound if stranger else None, retried=retried,
+            refusal=refusal, retried=retried,
             shown=lambda answer: answer[0], status=201 if known.returned is None else 200,
             again=lambda answer: (answer[0], False),
         )  # fmt: skip
@@ -361,11 +417,11 @@ class Posts(RuleBasedStateMachine):
         assert created is (known.returned is None)
         if created:
             alive = account.give_back(known.taken, "redeemed", now=self.now)
-            account.lifetime_redeemed -= known.points
-            known.returned = returned
+            account.lifetime_redeemed -= left
+            known.returned, known.taken = returned, []
             self.posted_to[known.who] = True
             assert (returned.points, returned.points_returned, returned.points_returned_expired) == (
-                alive, alive, known.points - alive,
+                alive, alive, left - alive,
             )  # fmt: skip
         self.check_balance(known.who, returned.balance, returned.tier)
         assert replace(returned, balance=known.returned.balance, tier=known.returned.tier) == known.returned
@@ -397,6 +453,183 @@ class Posts(RuleBasedStateMachine):
             account.overdraw(-points, "revoked")
             account.qualifying += points if qualifying else 0
         self.check_posted(number, answer, points)
+
+    @rule(
+        number=who, points=st.integers(1, 60), lasts=st.integers(1, 40).map(lambda hours: hours * HOUR),
+        retried=st.booleans(),
+    )  # fmt: skip
+    def hold(self, number, points, lasts, retried):
+        spendable = sum(lot.left for lot in self._settled(number).spendable())
+        answer = self.post(
+            lambda session, once: holds.create(
+                session, program_id=None, contact_id=self.world.people[number], points=points, expires_in=lasts,
+                reference=None, place={}, by="t", once=once, now=self.now,
+            ),
+            refusal=InsufficientPoints if spendable < points else None, retried=retried,
+        )  # fmt: skip
+        if answer is None:
+            return
+        account = self._settle(number)
+        account.hold(points, expires_at=self.now + lasts)
+        self.held.append(Held(answer.id, number, len(account.holds) - 1, points))
+        self.posted_to[number] = True
+        self.check_balance(number, answer.balance)
+
+    @precondition(lambda self: self.held)
+    @rule(
+        which=st.integers(0, 20), points=st.none() | st.integers(1, 65),
+        stranger=st.sampled_from([False, False, False, True]), retried=st.booleans(),
+    )  # fmt: skip
+    def capture(self, which, points, stranger, retried):
+        known = self.held[which % len(self.held)]
+        open_now = self._settled(known.who).holds[known.number].open
+        wanted = known.points if points is None else points
+        again = known.status == "captured" and known.captured == wanted
+        refusal = None
+        if stranger:
+            refusal = HoldNotFound
+        elif wanted > known.points:
+            refusal = CaptureExceedsHold
+        elif not open_now and not again:
+            refusal = HoldNotOpen
+        answer = self.post(
+            lambda session, once: holds.capture(
+                session, contact_id=self.world.people[(known.who + 1) % 2 if stranger else known.who],
+                hold_id=known.id, points=points, by="t", once=once, now=self.now,
+            ),
+            refusal=refusal, retried=retried, shown=lambda answer: answer[0], status=200 if again else 201,
+            again=lambda answer: (answer[0], False),
+        )  # fmt: skip
+        if answer is None:
+            return
+        captured, created = answer
+        account = self._settle(known.who)
+        assert created is not again
+        if created:
+            account.capture(known.number, wanted, now=self.now)
+            account.lifetime_redeemed += wanted
+            known.status, known.captured, known.answer = "captured", wanted, captured
+            self.posted_to[known.who] = True
+        assert (captured.points, captured.points_released) == (wanted, known.points - wanted)
+        assert captured.transaction_id == known.answer.transaction_id
+        self.check_balance(known.who, captured.balance)
+
+    @precondition(lambda self: self.held)
+    @rule(which=st.integers(0, 20))
+    def release(self, which):
+        known = self.held[which % len(self.held)]
+        open_now = self._settled(known.who).holds[known.number].open
+
+        async def verb(session):
+            await holds.release(
+                session, contact_id=self.world.people[known.who], hold_id=known.id, by="t", now=self.now
+            )
+
+        if known.status == "captured":
+            before = self.world.checksum()
+            with pytest.raises(HoldNotOpen):
+                self.world.request(verb)
+            assert self.world.checksum() == before
+            return
+        self.world.request(verb)
+        before = self.world.checksum()
+        self.world.request(verb)
+        assert self.world.checksum() == before
+        account = self._settle(known.who)
+        if open_now:
+            account.release(known.number, at=self.now)
+            known.status = "released"
+            self.posted_to[known.who] = True
+
+    @rule(number=who, points=st.integers(1, 60), retried=st.booleans())
+    def transfer(self, number, points, retried):
+        giver, taker = number, (number + 1) % 2
+        spendable = sum(lot.left for lot in self._settled(giver).spendable())
+        answer = self.post(
+            lambda session, once: transfers.transfer(
+                session, program_id=None, contact_id=self.world.people[giver], to_contact_id=self.world.people[taker],
+                points=points, note=None, by="t", once=once, now=self.now,
+            ),
+            refusal=InsufficientPoints if spendable < points else None, retried=retried,
+        )  # fmt: skip
+        if answer is None:
+            return
+        account, other = self._settle(giver), self._settle(taker)
+        for lot, part in account.spend(points, "transferred"):
+            given = account.lots[lot]
+            other.credit(
+                part, now=self.now, earned_at=given.earned_at, expires_at=given.expires_at, qualifying=False, given=True
+            )
+        self.posted_to[taker] = True
+        self.check_posted(giver, answer, -points)
+
+    @rule(
+        number=who, order_ref=order_refs, refund_ref=st.sampled_from(["1", "2", "3"]),
+        cents=st.integers(1, 4000), share=st.sampled_from([None, None, 2, 1]), retried=st.booleans(),
+    )  # fmt: skip
+    def refund(self, number, order_ref, refund_ref, cents, share, retried):
+        sold = self.sold.get(order_ref)
+        amount = Decimal(cents).scaleb(-2)
+        if sold is not None and share is not None:
+            amount = ((sold.money - sold.refunded) / share).quantize(Decimal("0.01"))
+        if not amount:
+            return
+        known = None if sold is None else sold.refunds.get(refund_ref)
+        refusal = None
+        if sold is None or sold.who != number:
+            refusal = PurchaseNotFound
+        elif known is not None:
+            refusal = None if known[0] == amount else RefundRefReused
+        elif sold.refunded + amount > sold.money:
+            refusal = RefundExceedsPurchase
+        answer = self.post(
+            lambda session, once: refunds.record(
+                session, program_id=None, contact_id=self.world.people[number], order_ref=order_ref,
+                refund_ref=refund_ref, refund=Refund(amount=amount), occurred_at=None, by="t", once=once, now=self.now,
+            ),
+            refusal=refusal, retried=retried, shown=lambda answer: answer[0], status=201 if known is None else 200,
+            again=lambda answer: (answer[0], False),
+        )  # fmt: skip
+        if answer is None:
+            return
+        refunded, created = answer
+        account = self._settle(number)
+        assert created is (known is None)
+        if not created:
+            assert replace(refunded, balance=known[1].balance, tier=known[1].tier) == known[1]
+            return
+        sold.refunds[refund_ref] = (amount, refunded)
+        due, taken, returned, expired = self._refund(account, sold, order_ref)
+        self.posted_to[number] = True
+        assert (
+            refunded.points_taken_back, refunded.points_written_off, refunded.points_returned,
+            refunded.points_returned_expired,
+        ) == (taken, due - taken, returned, expired)  # fmt: skip
+        self.check_balance(number, refunded.balance, refunded.tier)
+
+    def _refund(self, account, sold, order_ref):
+        """What the plain rules do: due, taken back, returned, returned to what has ended."""
+        kept = _half_up(sold.points * (sold.money - sold.refunded) / sold.money)
+        due = sold.points - kept - sold.due
+        sold.due += due
+        account.qualifying -= due
+        if sold.refunded == sold.money:
+            account.visits -= 1
+        taken = account.take_back(due, order_ref)
+        paid = next((one for one in self.redeemed if one.order_ref == order_ref and one.returned is None), None)
+        if paid is None:
+            return due, taken, 0, 0
+        back = _half_up(paid.points * sold.refunded / sold.money) - sold.spent_back
+        sold.spent_back += back
+        parts, rest = [], []
+        for lot, part in reversed(paid.taken):
+            one = min(part, back - sum(points for _, points in parts))
+            parts += [(lot, one)] if one else []
+            rest += [(lot, part - one)] if part > one else []
+        paid.taken = rest[::-1]
+        returned = account.give_back(parts, "redeemed", now=self.now)
+        account.lifetime_redeemed -= sum(points for _, points in parts)
+        return due, taken, returned, sum(points for _, points in parts) - returned
 
     # ------------------------------------------------------------ reads
 
@@ -451,7 +684,7 @@ class Posts(RuleBasedStateMachine):
         self._compare(self.plain[number], balance, tier)
 
     def _compare(self, account, balance, tier):
-        assert (balance.available, balance.pending, balance.held) == (account.available, account.pending, 0)
+        assert (balance.available, balance.pending, balance.held) == (account.available, account.pending, account.held)
         assert (balance.lifetime_earned, balance.lifetime_redeemed) == (
             account.lifetime_earned, account.lifetime_redeemed,
         )  # fmt: skip
@@ -510,7 +743,7 @@ class Posts(RuleBasedStateMachine):
             self._check_movements(stored, movements, found["transactions"][contact_id])
             buckets = _net(movements)
             assert sum(buckets.values()) == 0
-            assert (-buckets["issued"], buckets["transferred"]) == (plain.issued, 0)
+            assert -buckets["issued"] == plain.issued
             assert {name: buckets[name] for name in plain.gone} == plain.gone
             for bucket in ("available", "pending", "held"):
                 assert buckets[bucket] == stored[bucket]
@@ -529,14 +762,18 @@ class Posts(RuleBasedStateMachine):
         return found
 
     def _check_account(self, stored, plain, posted):
-        assert (stored["available"], stored["pending"], stored["held"]) == (plain.available, plain.pending, 0)
+        assert (stored["available"], stored["pending"], stored["held"]) == (plain.available, plain.pending, plain.held)
         assert (stored["deficit"], stored["qualifying_points"]) == (plain.debt, plain.qualifying)
         assert (stored["lifetime_earned"], stored["lifetime_redeemed"], stored["qualifying_visits"]) == (
             plain.lifetime_earned, plain.lifetime_redeemed, plain.visits,
         )  # fmt: skip
         if posted:
             assert (stored["tier_id"] is not None) == (plain.qualifying >= GOLD_AT)
-        due = min((at for lot in plain.lots if (at := lot.due_at()) is not None), default=None)
+        due = min(
+            (*(at for lot in plain.lots if (at := lot.due_at()) is not None),
+             *(hold.expires_at for hold in plain.holds if hold.open)),
+            default=None,
+        )  # fmt: skip
         assert due is None or stored["next_due_at"] <= due
 
     def _check_lots(self, plain, lots, movements):
@@ -556,7 +793,13 @@ class Posts(RuleBasedStateMachine):
         for row in lots:
             own = _net([movement for movement in movements if movement["lot_id"] == row["id"]])
             assert row["remaining"] == own["available"] + own["pending"]
-            assert (row["held"], row["amount"]) == (own["held"], -own["issued"])
+            assert row["held"] == own["held"]
+            if row["kind"] == "regular":
+                # What was given to a deficit has left it the way on which transfers come.
+                came = [one for one in movements if one["lot_id"] == row["id"] and one["to_bucket"] != "transferred"]
+                assert row["amount"] == sum(
+                    one["points"] for one in came if one["from_bucket"] in {"issued", "transferred"}
+                )
 
     def _check_movements(self, stored, movements, transactions):
         assert [movement["seq"] for movement in movements] == list(range(1, stored["seq"] + 1))
@@ -579,6 +822,10 @@ class Posts(RuleBasedStateMachine):
     @initialize()
     def nobody_has_anything(self):
         assert not self.world.run(self.world.session.fetch("SELECT FROM loyalty_accounts"))
+
+
+def _half_up(number):
+    return int(number.quantize(Decimal(1), ROUND_HALF_UP))
 
 
 class _Undo(Exception):
