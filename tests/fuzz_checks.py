@@ -80,6 +80,7 @@ _FIELD_RULES = frozenset(
         "invalid_tag",
         "number_out_of_range",  # anywhere in `data`
         "per",  # of a streak, and of no other kind
+        "points_or_reward",  # what a patch leaves has one of them
         "points_for_nobody",  # one side of a referral gets some
         "streak",  # it has neither limits nor units
         "too_large",

@@ -25,6 +25,8 @@ from crm.api.paging import Cursor, Limit, Page
 from crm.api.requests import decode
 from crm.api.routes import delete, get, patch, post, put
 from crm.api.schemas import (
+    NOTHING,
+    WHOLE,
     YEAR_MAX,
     YEAR_MIN,
     Amount,
@@ -38,6 +40,8 @@ from crm.api.schemas import (
     Reference,
     Text,
     TimeZone,
+    either,
+    one_of,
 )
 from crm.contacts.conditions import InvalidCondition
 from crm.db import idempotency
@@ -71,6 +75,11 @@ class ConversionBody(Body):
 class ActivationBody(Body):
     """When earned points become available: some days later, or at an event of the order such as its delivery."""
 
+    model_config = one_of(
+        ((), {"event": NOTHING, "cancel_after_days": NOTHING}),
+        (("event",), {"event": {"type": "string"}, "days": {"const": 0}}),
+    )
+
     days: Annotated[int, Field(ge=0, le=3650)] = 0
     event: Code | None = None
     cancel_after_days: Annotated[int, Field(ge=0, le=3650)] | None = None
@@ -86,6 +95,15 @@ class ActivationBody(Body):
 
 class ExpiryBody(Body):
     """How long points last: `after` so long from their activation, or `sliding` from the member's last activity."""
+
+    model_config = one_of(
+        (("kind",), {"kind": {"const": "never"}, "months": NOTHING, "days": NOTHING, "round_up_to": NOTHING,
+                     "activities": NOTHING}),
+        (("kind", "months"), {"kind": {"const": "after"}, "months": WHOLE, "days": NOTHING, "activities": NOTHING}),
+        (("kind", "days"), {"kind": {"const": "after"}, "days": WHOLE, "months": NOTHING, "activities": NOTHING}),
+        (("kind", "months", "activities"), {"kind": {"const": "sliding"}, "months": WHOLE, "days": NOTHING,
+                                            "activities": {"type": "array", "minItems": 1}, "round_up_to": NOTHING}),
+    )  # fmt: skip
 
     kind: Literal["never", "after", "sliding"]
     months: Annotated[int, Field(ge=1, le=1200)] | None = None
@@ -219,6 +237,8 @@ class WindowBody(Body):
 class LimitBody(Body):
     """How much one member may have in one period of the program's calendar."""
 
+    model_config = either({"points": "integer", "times": "integer"})
+
     points: Points | None = None
     times: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     per: Literal["day", "week", "month", "year", "lifetime"]
@@ -295,6 +315,11 @@ class NewTier(Body):
 
 class TierPolicyBody(Body):
     """What counts towards the tiers, for how long, and how they are lost. Spending points never lowers a tier."""
+
+    model_config = one_of(
+        (("window", "months"), {"window": {"const": "rolling_months"}, "months": WHOLE}),
+        ((), {"window": {"enum": ["lifetime", "calendar_year"]}, "months": NOTHING}),
+    )
 
     basis: Literal["points", "spend", "visits"]
     window: Literal["lifetime", "calendar_year", "rolling_months"] = "lifetime"

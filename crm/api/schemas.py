@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -44,6 +44,20 @@ def either(*choices: Mapping[str, str]) -> ConfigDict:
                 {"oneOf": [{"required": [name], "properties": {name: {"type": of}}} for name, of in fields.items()]}
                 for fields in choices
             ]
+        }
+    )
+
+
+NOTHING: Final[Mapping[str, Any]] = {"type": "null"}
+"""In `one_of`: a field that is left out."""
+WHOLE: Final[Mapping[str, Any]] = {"type": "integer"}
+
+
+def one_of(*shapes: tuple[Collection[str], Mapping[str, Any]]) -> ConfigDict:
+    """How the schema of a body says that its fields go together in one of these ways: those required, and all types."""
+    return ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": list(required), "properties": dict(fields)} for required, fields in shapes]
         }
     )
 

@@ -80,6 +80,9 @@ class Shop:
     async def redeem(self, contact_id: UUID, points: int, *, key: str | None = None, **facts: Any) -> httpx.Response:
         return await self.post(contact_id, "redemptions", {"points": points, **facts}, key=key)
 
+    async def transfer(self, contact_id: UUID, to_contact_id: UUID, points: int) -> httpx.Response:
+        return await self.post(contact_id, "points-transfers", {"to_contact_id": str(to_contact_id), "points": points})
+
     async def reverse(
         self, contact_id: UUID, redemption_id: str, *, key: str | None = None, **facts: Any
     ) -> httpx.Response:

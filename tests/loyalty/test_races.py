@@ -325,7 +325,8 @@ async def _anything(
 ) -> tuple[UUID, httpx.Response]:
     """One request of any kind; `mine` are redemptions that can be reversed."""
     one = chance.choice(people)
-    match chance.choices(["award", "redeem", "reverse", "buy", "adjust"], [40, 30, 10, 10, 10])[0]:
+    kinds = {"award": 40, "redeem": 25, "reverse": 10, "buy": 10, "adjust": 10, "hold": 10, "transfer": 10}
+    match chance.choices(list(kinds), list(kinds.values()))[0]:
         case "award":
             return one, await shop.award(one, chance.randint(1, 9), key=str(uuid7()))
         case "redeem":
@@ -339,12 +340,82 @@ async def _anything(
         case "buy":
             order = {"order_ref": f"{one}-{chance.randint(1, 9)}", "total": "3000"}
             return one, await shop.post(one, "purchases", ORDER | order)
+        case "hold":
+            return one, await shop.post(one, "holds", {"points": chance.randint(1, 20), "expires_in": "PT1S"})
+        case "transfer":
+            other = chance.choice([each for each in people if each != one])
+            return one, await shop.transfer(one, other, chance.randint(1, 20))
     correction = {"points": -chance.randint(1, 30), "reason": "fix", "allow_negative": True}
     return one, await shop.post(one, "points-adjustments", correction)
 
 
 def _id(answer: dict[str, Any]) -> str:
     return answer.get("transaction_id") or answer["id"]
+
+
+# ---------------------------------------------------------------- holds, transfers, refunds
+
+
+async def test_a_hold_and_a_redemption_share_no_point(shop):
+    sari = await shop.member(points=100)
+    answers = await at_once(
+        *(shop.post(sari, "holds", {"points": 100}) for _ in range(10)), *(shop.redeem(sari, 100) for _ in range(10))
+    )
+    assert statuses(answers) == {201: 1, 409: 19}
+    balance = await shop.balance(sari)
+    assert balance["available"] == 0
+    assert balance["held"] + balance["lifetime_redeemed"] == 100
+
+
+async def test_a_hold_is_captured_once_or_released(shop):
+    sari = await shop.member(points=100)
+    for _ in range(5):
+        hold_id = (await shop.post(sari, "holds", {"points": 10})).json()["id"]
+        captures = [shop.post(sari, f"holds/{hold_id}/capture", {}) for _ in range(5)]
+        releases = [shop.client.delete(f"/v1/contacts/{sari}/holds/{hold_id}") for _ in range(5)]
+        answers = await at_once(*(each for pair in zip(captures, releases, strict=True) for each in pair))
+        found = statuses(answers)
+        assert found in ({201: 1, 200: 4, 409: 5}, {204: 5, 409: 5})
+    balance = await shop.balance(sari)
+    assert balance["available"] == 100 - balance["lifetime_redeemed"]
+    assert balance["held"] == 0
+
+
+async def test_transfers_both_ways_never_wait_in_a_circle(shop):
+    people = [await shop.member(points=100) for _ in range(3)]
+    ways = [(one, other) for one in people for other in people if one != other]
+    answers = await at_once(*(shop.transfer(one, other, 7) for _ in range(8) for one, other in ways))
+    assert statuses(answers).keys() <= {201, 409}
+    assert statuses(answers)[201] > 20
+    assert sum([await shop.available(one) for one in people]) == 300
+
+
+async def test_a_refund_and_redemptions_never_take_the_same_point(shop):
+    sari = await shop.member()
+    assert (await shop.buy(sari)).status_code == 201
+    refund = {"refund_ref": "CN-1", "amount": "45000"}
+    refunds, redemptions = (
+        [shop.post(sari, "purchases/INV-1/refunds", refund) for _ in range(5)],
+        [shop.redeem(sari, 9) for _ in range(8)],
+    )
+    answers = await at_once(*refunds, *redemptions)
+    assert statuses(answers[:5]) == {201: 1, 200: 4}
+    refunded = answers[0].json()
+    spent = 9 * statuses(answers[5:])[201]
+    assert refunded["points_taken_back"] + refunded["points_written_off"] == EARNED
+    assert refunded["points_taken_back"] == EARNED - spent
+    assert await shop.available(sari) == 0
+
+
+async def test_refunds_of_one_order_at_once_are_no_more_than_it_was(shop):
+    sari = await shop.member()
+    await shop.buy(sari)
+    answers = await at_once(
+        *(shop.post(sari, "purchases/INV-1/refunds", {"refund_ref": f"CN-{n}", "amount": "10000"}) for n in range(10))
+    )
+    assert statuses(answers) == {201: 4, 409: 6}
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"refund_exceeds_purchase"}
+    assert await shop.available(sari) == 5
 
 
 async def test_a_spend_reaches_the_lots_that_were_not_read_at_first(shop):
