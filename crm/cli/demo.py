@@ -5,7 +5,7 @@ Everything goes through the verbs that a real shop uses, told the time of then; 
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from decimal import Decimal
@@ -25,12 +25,13 @@ from crm.db.session import Database, Session
 from crm.errors import Conflict
 from crm.interactions import people, timeline
 from crm.interactions.timeline import Report
-from crm.loyalty import ledger, programs, purchases, redemptions, rules
+from crm.loyalty import catalogue, challenges, ledger, offers, programs, purchases, redemptions, rewards, rules
 from crm.loyalty.basket import Line, Payment, Purchase
 from crm.loyalty.books import InsufficientPoints
 from crm.loyalty.ledger import Award
 from crm.loyalty.programs import ProgramView
 from crm.loyalty.purchases import Bought
+from crm.loyalty.tiers import TierPolicy
 from crm.settings import Settings
 
 ZONE: Final = ZoneInfo("Asia/Jakarta")
@@ -89,7 +90,8 @@ class Year:
     purchases: int = 0
     points: int = 0
     redemptions: int = 0
-    program: ProgramView | None = field(default=None)
+    program: ProgramView | None = None
+    rewards: Sequence[UUID] = ()
 
 
 def demo(
@@ -116,12 +118,12 @@ async def _make(dsn: str, count: int, chance: random.Random, console: Console) -
     try:
         async with database.begin() as session:
             await _refuse_what_is_not_empty(session)
-            year.program = program = await _program(session, _at(first_on, clock(6)))
+            year.program, year.rewards = await _program(session, _at(first_on, clock(6)))
         regulars = _regulars(count, chance, first_on)
         with Progress(console=console) as progress:
             for day in progress.track(range(DAYS), description=f"A year of {SHOP}"):
                 async with database.begin() as session:
-                    await _live(session, program.id, regulars, day, first_on, year, chance)
+                    await _live(session, year.program.id, regulars, day, first_on, year, chance)
     finally:
         await database.close()
     return year
@@ -132,21 +134,54 @@ async def _refuse_what_is_not_empty(session: Session) -> None:
         raise NotEmpty("The demo is only for an empty place: choose another folder with CRM_DATA_DIR.")
 
 
-async def _program(session: Session, now: datetime) -> ProgramView:
+async def _program(session: Session, now: datetime) -> tuple[ProgramView, Sequence[UUID]]:
+    """The program, and the rewards that can be bought."""
+    settings = {
+        "expiry": {"kind": "after", "months": 6, "round_up_to": "month"}, "cost_per_point": "10",
+        "expected_breakage": "0.2", "redemption": {"points": 100, "amount": "1000", "max_share": "0.5"},
+        "milestones": [1_000, 5_000],
+    }  # fmt: skip
     program = await programs.create(
-        session, name=f"Sahabat {SHOP}", currency="IDR", time_zone=str(ZONE), default=True, settings={}, now=now
+        session, name=f"Sahabat {SHOP}", currency="IDR", time_zone=str(ZONE), default=True, settings=settings, now=now
     )
     for definition in (
         {"name": "1 poin per Rp 1.000", "kind": "per_amount", "points": 1, "per": "1000"},
         {"name": "Selasa ganda", "kind": "multiplier", "factor": "2", "window": {"weekdays": ["tue"]}},
         {"name": "Bonus biji kopi", "kind": "per_unit", "points": 25, "per": "1", "filter": {"categories": ["beans"]}},
+        {"name": "Selamat ulang tahun", "kind": "per_event", "event": "birthday", "points": 100},
     ):
         await rules.create(session, program_id=program.id, definition=definition, now=now)
-    for name, threshold, factor in (("Teman", 0, "1"), ("Perak", 1_000, "1.25"), ("Emas", 4_000, "1.5")):
-        await programs.add_tier(
-            session, program_id=program.id, name=name, threshold=threshold, benefits={"earn_factor": factor}, now=now
+    coffee, tote, roastery = [
+        (await catalogue.create(session, program_id=program.id, definition=definition, stock=stock, now=now)).id
+        for definition, stock in (
+            ({"name": "Kopi gratis", "cost": 300, "fulfilment": "voucher", "valid_days": 30,
+              "categories": ["coffee"]}, None),
+            ({"name": "Tas kanvas Kopi Senja", "cost": 1_500, "fulfilment": "manual",
+              "limits": [{"times": 1, "per": "year"}]}, 40),
+            ({"name": "Kunjungan ke tempat sangrai", "cost": 2_500, "fulfilment": "manual",
+              "condition": {"field": "tier", "op": "eq", "value": "Emas"}}, 12),
         )
-    return program
+    ]  # fmt: skip
+    for name, threshold, benefits in (
+        ("Teman", 0, {"earn_factor": "1"}),
+        ("Perak", 1_000, {"earn_factor": "1.25"}),
+        ("Emas", 4_000, {"earn_factor": "1.5", "reward_ids": [str(coffee)]}),
+    ):
+        await programs.add_tier(
+            session, program_id=program.id, name=name, threshold=threshold, benefits=benefits, now=now
+        )
+    policy = TierPolicy("points", "rolling_months", months=12, downgrade="one_level", grace_days=30)
+    await programs.set_tier_policy(session, program_id=program.id, policy=policy, now=now)
+    card = {"name": "Sepuluh kali ngopi", "event": "purchase", "goal": 10, "points": 50}
+    await challenges.create(session, program_id=program.id, definition=card, now=now)
+    regulars_only = {"field": "tier", "op": "in", "value": ["Perak", "Emas"]}
+    afternoon = {
+        "name": "Sore santai untuk Perak dan Emas", "audience": {"condition": regulars_only}, "auto": True,
+        "benefit": {"kind": "multiplier", "factor": "1.5"}, "window": {"hours": ["15:00", "17:00"]},
+        "categories": ["tea", "food"],
+    }  # fmt: skip
+    await offers.create(session, program_id=program.id, definition=afternoon, contact_ids=None, by=BY, now=now)
+    return program, (coffee, tote, roastery)
 
 
 def _regulars(count: int, chance: random.Random, first_on: date) -> list[Regular]:
@@ -246,6 +281,9 @@ def _purchase(one: Regular, today: date, number: int, chance: random.Random) -> 
 async def _redeem(
     session: Session, program_id: UUID, one: Regular, chance: random.Random, now: datetime, year: Year
 ) -> None:
+    if chance.random() < 0.5:
+        await _choose(session, program_id, one, chance, now, year)
+        return
     try:
         redemption, _ = await redemptions.redeem(
             session, program_id=program_id, contact_id=one.contact.id, points=chance.choice((100, 200, 300)),
@@ -265,6 +303,20 @@ async def _redeem(
             once=None,
             now=now,
         )
+
+
+async def _choose(
+    session: Session, program_id: UUID, one: Regular, chance: random.Random, now: datetime, year: Year
+) -> None:
+    try:
+        chosen, _ = await rewards.redeem(
+            session, program_id=program_id, contact_id=one.contact.id, reward_id=chance.choice(year.rewards),
+            quantity=1, order_ref=None, place={"store": one.store}, by=BY, once=None, now=now,
+        )  # fmt: skip
+    except Conflict:  # not enough points, none left, not for them: they look at the shelf and go
+        return
+    year.redemptions += 1
+    one.points = chosen.balance.available
 
 
 def _talk(one: Regular, today: date, chance: random.Random) -> list[tuple[UUID, Report]]:

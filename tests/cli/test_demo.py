@@ -21,6 +21,9 @@ async def test_the_demo_makes_a_year_that_the_audit_finds_clean(database: Databa
         assert await session.fetchval("SELECT count(DISTINCT channel) FROM interactions") >= 5
         assert await session.fetchval("SELECT count(*) FROM redemptions") > 0
         assert await session.fetchval("SELECT count(DISTINCT tier_id) FROM loyalty_accounts") >= 2
+        for name in ("vouchers", "challenge_cards", "qualifying_days", "offers"):
+            assert await session.fetchval(f"SELECT count(*) FROM {name}") > 0, name
+        assert await session.fetchval("SELECT count(*) FROM points_transactions WHERE kind = 'expire'") > 0
         span = await session.fetchval("SELECT max(occurred_at) - min(occurred_at) FROM purchases")
         assert span.days > 180
         assert not (await audit.verify(session)).findings
