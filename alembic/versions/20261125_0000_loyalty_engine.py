@@ -208,7 +208,7 @@ LOT = """
 
 # What a plan or a balance needs to know of accounts. `lots` holds the first open lots in the order of spending, or all
 # of them where something is due at `p_now` that nobody has written down yet, and then `holds` all open ones.
-# The functions of these names with fewer arguments stay for the version that is being replaced.
+# The function of this name with fewer arguments stays for the version that is being replaced.
 STATE = (
     f"""
     CREATE FUNCTION account_states(
@@ -309,114 +309,10 @@ SUBJECT = (
     """,
 )
 
-# See the revision that made it for why it is one volatile function with generic plans.
-LOCK = (
-    """
-    CREATE FUNCTION lock_accounts(
-        p_program uuid,          -- NULL: the default program
-        p_contacts uuid[],
-        p_now timestamptz,
-        p_lots_max integer,      -- how many open lots to return for each account
-        p_order_refs text[],     -- orders whose owner the plan must know
-        p_key bytea,             -- the request's idempotency key, or NULL
-        p_subject uuid,          -- a transaction of the one account whose movements the plan must know, or NULL
-        p_times timestamptz[]    -- when what may use up limits of rules happened, or NULL
-    ) RETURNS TABLE (
-        program_id uuid, program_version bigint, orders jsonb, subject jsonb,
-        replay_hash bytea, replay_status smallint, replay_body bytea,
-        contact_id uuid, status text, available bigint, pending bigint, held bigint, deficit bigint,
-        deficit_lot_id uuid, lifetime_earned bigint, lifetime_redeemed bigint,
-        qualifying_points bigint, qualifying_spend numeric, qualifying_visits bigint,
-        tier_id uuid, tier_since timestamptz, tier_until timestamptz, pin jsonb,
-        seq bigint, digest bytea, next_due_at timestamptz, enrolled_at timestamptz,
-        expiring jsonb, lots jsonb, holds jsonb, days jsonb, usages jsonb
-    ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
-    #variable_conflict use_column
-    DECLARE
-        program uuid;
-        zone text;
-        invited boolean;
-        known integer;
-        periods text[];
-    BEGIN
-        IF p_key IS NOT NULL THEN
-            PERFORM pg_advisory_xact_lock(('x' || encode(substr(p_key, 1, 8), 'hex'))::bit(64)::bigint);
-            SELECT k.request_hash, k.status, k.body INTO replay_hash, replay_status, replay_body
-            FROM idempotency_keys k WHERE k.key = p_key;
-            IF FOUND THEN
-                RETURN NEXT;
-                RETURN;
-            END IF;
-        END IF;
-
-        IF p_subject IS NOT NULL THEN
-            SELECT p.id, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
-            INTO program, zone, invited
-            FROM points_transactions t JOIN programs p ON p.id = t.program_id
-            WHERE t.contact_id = p_contacts[1] AND t.id = p_subject;
-        ELSIF p_program IS NULL THEN
-            SELECT p.id, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
-            INTO program, zone, invited FROM programs p WHERE p.is_default;
-        ELSE
-            SELECT p.id, p.time_zone, p.settings ->> 'enrolment' = 'explicit'
-            INTO program, zone, invited FROM programs p WHERE p.id = p_program;
-        END IF;
-        IF program IS NULL THEN
-            RETURN;
-        END IF;
-        program_id := program;
-
-        -- One pass in key order, whether rows are there or not: two passes would wait for each other in a circle.
-        -- Accounts are never deleted, so that all of them being there needs no lock to stay true; a single one
-        -- can't be taken in the wrong order, and is looked for and locked at once.
-        IF cardinality(p_contacts) = 1 THEN
-            PERFORM 1 FROM loyalty_accounts a
-            WHERE a.contact_id = p_contacts[1] AND a.program_id = program FOR NO KEY UPDATE;
-            known := FOUND::integer;
-        ELSE
-            SELECT count(*) INTO known FROM loyalty_accounts a
-            WHERE a.contact_id = ANY (p_contacts) AND a.program_id = program;
-            IF known = cardinality(p_contacts) OR invited THEN
-                PERFORM 1 FROM loyalty_accounts a
-                WHERE a.contact_id = ANY (p_contacts) AND a.program_id = program
-                ORDER BY a.contact_id FOR NO KEY UPDATE;
-            END IF;
-        END IF;
-        IF known < cardinality(p_contacts) AND invited IS NOT TRUE THEN
-            INSERT INTO loyalty_accounts AS a (contact_id, program_id, enrolled_at, updated_at)
-            SELECT c.id, program, p_now, p_now
-            FROM (SELECT id FROM contacts WHERE id = ANY (p_contacts) ORDER BY id FOR KEY SHARE) c
-            ON CONFLICT (contact_id, program_id) DO UPDATE SET updated_at = a.updated_at WHERE false;
-        END IF;
-
-        -- Only now: terms that changed while this waited for the accounts hold for this post.
-        SELECT p.version INTO program_version FROM programs p WHERE p.id = program;
-        IF cardinality(p_order_refs) > 0 THEN
-            SELECT jsonb_object_agg(d.order_ref, d.contact_id) INTO orders FROM order_directory d
-            WHERE d.program_id = program AND d.order_ref = ANY (p_order_refs);
-        END IF;
-        IF p_subject IS NOT NULL THEN
-            subject := points_subject(p_contacts[1], p_subject);
-        END IF;
-        RETURN NEXT;
-        IF p_times IS NOT NULL THEN
-            SELECT array_agg(DISTINCT k.period) INTO periods
-            FROM unnest(p_times) AS u (at) CROSS JOIN LATERAL (VALUES
-                (to_char(u.at AT TIME ZONE zone, 'YYYY-MM-DD')), (to_char(u.at AT TIME ZONE zone, 'IYYY-"W"IW')),
-                (to_char(u.at AT TIME ZONE zone, 'YYYY-MM')), (to_char(u.at AT TIME ZONE zone, 'YYYY')), ('lifetime')
-            ) AS k (period);
-        END IF;
-        RETURN QUERY
-        SELECT program, NULL::bigint, NULL::jsonb, NULL::jsonb, NULL::bytea, NULL::smallint, NULL::bytea, s.*
-        FROM account_states(program, p_contacts, p_now, p_lots_max, periods) s;
-    END $$
-    """,
-)
-
 
 def upgrade() -> None:
     bind = op.get_bind()
-    for statement in (*COLUMNS, *FACTS, *REVERSALS, *BACKFILL, *STATE, *SUBJECT, *LOCK):
+    for statement in (*COLUMNS, *FACTS, *REVERSALS, *BACKFILL, *STATE, *SUBJECT):
         bind.exec_driver_sql(statement)
 
 

@@ -160,9 +160,10 @@ REFERRALS = (
     """,
 )
 
-# With one more argument: who referred the contacts is locked with them, where one of these orders, or any that comes,
-# decides about the reward of both. `referrals` are those as they are under the lock: a referrer in it who is not among
-# the accounts was found too late. The function with fewer arguments stays for the version that is being replaced.
+# As it was made first, with subjects, limits of rules, and who referred the contacts: they are locked with them where
+# one of these orders, or any that comes, decides about the reward of both. `referrals` are those as they are under the
+# lock: a referrer in it who is not among the accounts was found too late. The function with fewer arguments stays for
+# the version that is being replaced.
 LOCK = (
     """
     CREATE FUNCTION lock_accounts(
