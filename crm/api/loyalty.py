@@ -70,7 +70,11 @@ class AwardFields(PlaceBody):
 
 
 class NewAward(AwardFields):
-    """Points given by hand; `reason` is a short code, `note` free text for the timeline."""
+    """Points given by hand; `reason` is a short code, `note` free text for the timeline.
+
+    They are available at once, unless `activates_at` lies later, and end by the program's terms, unless `expires_at`
+    gives them an end of their own.
+    """
 
     program_id: UUID | None = None
 
