@@ -171,7 +171,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "earn_on": {"tax": False, "shipping": False}, "activation": {"days": 0},
         "expiry": {"kind": "after", "months": 12, "round_up_to": "month"}, "return_policy": "within_balance",
         "spent_return_policy": "prorate", "return_grace_days": 0, "milestones": [], "enrolment": "automatic",
-        "redemption": None, "cost_per_point": "8.00",
+        "redemption": None, "award_limits": None, "cost_per_point": "8.00",
         "expected_breakage": "0.2", "version": 1, "created_at": _NOW, "updated_at": _NOW,
     },
     "ProgramPatch": {"redemption": {"points": 100, "amount": "1000.00", "min_points": 200, "max_share": "0.5"}},

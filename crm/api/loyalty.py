@@ -17,6 +17,7 @@ from crm.db import idempotency
 from crm.db.session import Session
 from crm.errors import CrmError
 from crm.loyalty import balances, ledger, transactions, transfers
+from crm.loyalty.award_limits import AwardLimitReached, ManagerNeeded
 from crm.loyalty.balances import Loyalty, Posted
 from crm.loyalty.books import InsufficientPoints, PointsOutOfRange
 from crm.loyalty.journal import MembershipSuspended, NotEnrolled
@@ -128,15 +129,26 @@ async def get_loyalty(
 @post(
     "/contacts/{contact_id:uuid}/points-awards",
     scopes={"loyalty:award"},
-    problems=(*PROGRAM, *MEMBERSHIP, OccursTooLate, ExpiresTooEarly, PointsOutOfRange),
+    problems=(
+        *PROGRAM,
+        *MEMBERSHIP,
+        OccursTooLate,
+        ExpiresTooEarly,
+        PointsOutOfRange,
+        ManagerNeeded,
+        AwardLimitReached,
+    ),
 )
 async def award_points(
-    session: Session, contact_id: FromPath[UUID], data: NewAward, by: str, now: datetime,
+    session: Session, contact_id: FromPath[UUID], data: NewAward, by: str, trusted: bool, now: datetime,
     once: idempotency.Request | None,
 ) -> Posted:  # fmt: skip
-    """Award points to a contact by hand."""
+    """Award points to a contact by hand.
+
+    A key without the scope `loyalty:adjust` gives no more than the program's `award_limits`.
+    """
     return await ledger.award(
-        session, program_id=data.program_id, award=data.award(contact_id), by=by, once=once, now=now
+        session, program_id=data.program_id, award=data.award(contact_id), by=by, trusted=trusted, once=once, now=now
     )
 
 
@@ -156,15 +168,20 @@ async def list_awards(
     problems=(ProgramNotFound, ProgramRequired),
 )
 async def award_points_batch(
-    session: Session, data: AwardBatch, by: str, now: datetime, request: AnyRequest, once: idempotency.Request | None
-) -> BatchResult[Posted]:
+    session: Session, data: AwardBatch, by: str, trusted: bool, now: datetime, request: AnyRequest,
+    once: idempotency.Request | None,
+) -> BatchResult[Posted]:  # fmt: skip
     """Award points to many contacts.
 
     The refused are left out and say why; all others are posted together. The answers stand in the order of the items.
     """
     judged: list[AwardOf | CrmError] = [*data.items]
     awards = [item.award(item.contact_id) for item in judged if isinstance(item, AwardOf)]
-    posted = iter(await ledger.award_all(session, program_id=data.program_id, awards=awards, by=by, once=once, now=now))
+    posted = iter(
+        await ledger.award_all(
+            session, program_id=data.program_id, awards=awards, by=by, trusted=trusted, once=once, now=now
+        )
+    )
     answer = batches.answer([(201, next(posted) if isinstance(item, AwardOf) else item) for item in judged], request)
     await idempotency.keep(session, request=once, contact_id=None, result=answer, now=now, status=200)
     return answer

@@ -123,6 +123,14 @@ class ExpiryBody(Body):
         return self
 
 
+class AwardLimitsBody(Body):
+    """How much callers who may not adjust points may give by hand: at once, in a day, and to one member in a day."""
+
+    points_max: Points | None = None
+    points_per_day: Points | None = None
+    member_points_per_day: Points | None = None
+
+
 ReturnPolicy = Literal["only_pending", "within_balance", "unlimited"]
 SpentReturnPolicy = Literal["prorate", "full_refund_only", "none"]
 Milestones = Annotated[list[Points], Field(max_length=50)]
@@ -143,6 +151,7 @@ class NewProgram(Body):
     rounding: Literal["floor", "nearest", "ceil"] = "floor"
     earn_on: EarnOnBody = EarnOnBody()
     redemption: ConversionBody | None = None
+    award_limits: AwardLimitsBody | None = None
     activation: ActivationBody = ActivationBody()
     expiry: ExpiryBody = ExpiryBody(kind="never")
     return_policy: ReturnPolicy = "within_balance"
@@ -167,6 +176,7 @@ class ProgramPatch(Patch):
     rounding: Literal["floor", "nearest", "ceil"] | None = None
     earn_on: EarnOnBody | None = None
     redemption: ConversionBody | None = None
+    award_limits: AwardLimitsBody | None = None
     activation: ActivationBody | None = None
     expiry: ExpiryBody | None = None
     expiry_applies_to: Literal["new", "all"] = "new"
@@ -186,7 +196,7 @@ class ProgramPatch(Patch):
 
 _SETTINGS = (
     "rounding", "earn_on", "activation", "expiry", "return_policy", "spent_return_policy", "return_grace_days",
-    "milestones", "enrolment", "redemption", "cost_per_point", "expected_breakage",
+    "milestones", "enrolment", "redemption", "award_limits", "cost_per_point", "expected_breakage",
 )  # fmt: skip
 
 

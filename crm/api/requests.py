@@ -132,6 +132,10 @@ async def _by(request: ApiRequest) -> str:
     return request.scope["auth"].name  # type: ignore[no-any-return]
 
 
+async def _trusted(request: ApiRequest) -> bool:
+    return request.scope["auth"].may(frozenset({"loyalty:adjust"}))  # type: ignore[no-any-return]
+
+
 async def _me(request: ApiRequest) -> UUID:
     return request.scope["auth"].contact_id  # type: ignore[no-any-return]
 
@@ -161,13 +165,15 @@ async def _once(request: ApiRequest) -> idempotency.Request | None:
 FACTS: Final[Mapping[str, Callable[[ApiRequest], Awaitable[Any]]]] = {
     "now": _now,
     "by": _by,
+    "trusted": _trusted,
     "me": _me,
     "region": _region,
     "once": _once,
 }
 """What a handler learns of its request by the name of an argument.
 
-`now` is when it arrived, in UTC; `by` what the books say about who did it; `me` the member who is signed in, on the
+`now` is when it arrived, in UTC; `by` what the books say about who did it; `trusted` whether they may adjust
+points, as a manager does; `me` the member who is signed in, on the
 routes that are for members; `region` the country of phone numbers written without one; `once` its identity for
 retries, where the caller gave it an Idempotency-Key.
 """

@@ -10,6 +10,7 @@ from crm.db import idempotency
 from crm.db.session import Session
 from crm.errors import CrmError, FieldError, Invalid
 from crm.loyalty import balances, journal
+from crm.loyalty.award_limits import Allowance
 from crm.loyalty.balances import Posted
 from crm.loyalty.books import Book
 from crm.loyalty.journal import Locked
@@ -49,17 +50,31 @@ class Award:
 
 
 async def award(
-    session: Session, *, program_id: UUID | None, award: Award, by: str, once: idempotency.Request | None, now: datetime
+    session: Session,
+    *,
+    program_id: UUID | None,
+    award: Award,
+    by: str,
+    once: idempotency.Request | None,
+    now: datetime,
+    trusted: bool = True,
 ) -> Posted:
-    """Give points by hand.
+    """Give points by hand; whoever is not `trusted` within the program's limits.
 
-    Raises ContactNotFound, ProgramRequired, OccursTooLate, ExpiresTooEarly, PointsOutOfRange.
+    Raises ContactNotFound, ProgramRequired, OccursTooLate, ExpiresTooEarly, PointsOutOfRange, ManagerNeeded,
+    AwardLimitReached.
     """
     locked = await journal.lock(session, program_id=program_id, contact_ids=[award.contact_id], now=now, once=once)
     await _know_what_slides(session, locked)
-    answer = _plan_award(locked, award, by)
+    allowance = await Allowance.of(session, locked=locked, by=by, trusted=trusted)
+    answer = _plan_award(locked, award, by, allowance)
     await journal.write_down(
-        session, locked, facts=idempotency.answer(once, contact_id=award.contact_id, result=answer, now=now)
+        session,
+        locked,
+        facts=[
+            *([allowance.part()] if allowance else []),
+            *idempotency.answer(once, contact_id=award.contact_id, result=answer, now=now),
+        ],
     )
     return answer
 
@@ -72,6 +87,7 @@ async def award_all(
     by: str,
     now: datetime,
     once: idempotency.Request | None = None,
+    trusted: bool = True,
 ) -> list[Posted | CrmError]:
     """Give many awards in one statement; each answer stands at its award's place, refusals among them.
 
@@ -81,13 +97,14 @@ async def award_all(
         session, program_id=program_id, contact_ids=[award.contact_id for award in awards], now=now, once=once
     )
     await _know_what_slides(session, locked)
+    allowance = await Allowance.of(session, locked=locked, by=by, trusted=trusted)
     results: list[Posted | CrmError] = []
     for award in awards:
         try:
-            results.append(_plan_award(locked, award, by))
+            results.append(_plan_award(locked, award, by, allowance))
         except CrmError as refusal:
             results.append(refusal)
-    await journal.write_down(session, locked)
+    await journal.write_down(session, locked, facts=[allowance.part()] if allowance else [])
     return results
 
 
@@ -154,7 +171,7 @@ async def _know_what_slides(session: Session, locked: Locked) -> None:
         await journal.know_all_lots(session, books=list(locked.books.values()))
 
 
-def _plan_award(locked: Locked, award: Award, by: str) -> Posted:
+def _plan_award(locked: Locked, award: Award, by: str, allowance: Allowance | None) -> Posted:
     occurred_at = award.occurred_at or locked.now
     check_occurred(occurred_at, locked.now)
     if award.expires_at is not None and award.expires_at <= occurred_at:
@@ -164,6 +181,8 @@ def _plan_award(locked: Locked, award: Award, by: str) -> Posted:
         )
     book, program = locked.member(award.contact_id), locked.program
     book.ensure_room(award.points)
+    if allowance is not None:
+        allowance.spend(book, award.points)
     if "award" in program.expiry.activities:
         book.slide(occurred_at, program.expiry)
     transaction = book.open(

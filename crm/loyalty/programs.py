@@ -81,6 +81,18 @@ _DEFAULTS: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class AwardLimits:
+    """How much may be given by hand by those who may not adjust points; None is any number.
+
+    `points_max` is for one award, the others for a local day: of one caller, and to one member.
+    """
+
+    points_max: int | None = None
+    points_per_day: int | None = None
+    member_points_per_day: int | None = None
+
+
 @dataclass(slots=True)
 class ProgramView:
     """A program as it is shown. `cost_per_point` is null while nobody has said what a point costs."""
@@ -100,6 +112,7 @@ class ProgramView:
     milestones: list[int]
     enrolment: str
     redemption: Conversion | None
+    award_limits: AwardLimits | None
     cost_per_point: str | None
     expected_breakage: str
     version: int
@@ -125,6 +138,7 @@ class Program:
     milestones: tuple[int, ...]
     explicit_enrolment: bool
     redemption: Conversion | None = None
+    award_limits: AwardLimits | None = None
     multipliers: tuple[Multiplier, ...] = ()
     """Active offers; those of one member are rules of theirs, behind the program's own."""
     challenges: tuple[Challenge, ...] = ()
@@ -332,6 +346,7 @@ async def load(session: Session, *, program_id: UUID, version: int | None = None
         milestones=tuple(sorted(settings["milestones"])),
         explicit_enrolment=settings["enrolment"] == "explicit",
         redemption=Conversion.of(settings.get("redemption")),
+        award_limits=_award_limits(settings),
         multipliers=tuple(_multiplier(program_id, *offer) for offer in row["multipliers"] or ()),
         challenges=tuple(Challenge.of(doc, id=UUID(challenge_id)) for challenge_id, doc in row["challenges"] or ()),
     )  # fmt: skip
@@ -360,6 +375,11 @@ def _tiers(rows: Sequence[tuple[str, str, int, dict[str, Any]]]) -> tuple[Tier, 
     )  # fmt: skip
 
 
+def _award_limits(settings: dict[str, Any]) -> AwardLimits | None:
+    limits = settings.get("award_limits")
+    return None if limits is None else AwardLimits(**limits)
+
+
 def _view(row: Any) -> ProgramView:
     settings = _DEFAULTS | row["settings"]
     return ProgramView(
@@ -370,6 +390,7 @@ def _view(row: Any) -> ProgramView:
         default=row["is_default"],
         earn_on=EarnOn(**settings.get("earn_on", {})),
         redemption=Conversion.of(settings.get("redemption")),
+        award_limits=_award_limits(settings),
         cost_per_point=settings.get("cost_per_point"),
         expected_breakage=settings.get("expected_breakage") or "0",
         version=row["version"],

@@ -8,9 +8,8 @@ import pytest
 from tests.loyalty.shop import EARNED, PROGRAM, RULE, Shop, checksum
 
 VIEW = {
-    "id", "name", "currency", "time_zone", "default", "rounding", "earn_on", "redemption", "cost_per_point",
-    "expected_breakage", "version", "created_at",
-    "updated_at",
+    "id", "name", "currency", "time_zone", "default", "rounding", "earn_on", "redemption", "award_limits",
+    "cost_per_point", "expected_breakage", "version", "created_at", "updated_at",
 }  # fmt: skip
 RULE_VIEW = {
     "id", "program_id", "version", "name", "kind", "status", "points", "per", "factor", "filter", "condition", "window",
