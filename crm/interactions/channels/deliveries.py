@@ -60,7 +60,10 @@ class Adapter(Protocol):
     REQUIRED: tuple[str, ...]
 
     def handshake(self, delivery: Delivery, account: ChannelAccount) -> Reply | None:
-        """The answer to a call that only asks whether somebody is there; None for a delivery. Raises SignatureInvalid."""
+        """The answer to a call that only asks whether somebody is there; None for a delivery.
+
+        Raises SignatureInvalid.
+        """
 
     def verify(self, delivery: Delivery, account: ChannelAccount) -> None:
         """Check the signature over the raw bytes, in constant time. Raises SignatureInvalid, also without a secret."""
