@@ -10,7 +10,7 @@ from litestar.params import FromPath, QueryParameter
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from crm.api import batches, moments, paging
+from crm.api import batches, moments, paging, survivors
 from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, get, post
@@ -172,7 +172,7 @@ async def record_interactions(
     Each is answered as if it had been sent alone, in order. A refused one keeps none of the others out.
     """
     await idempotency.begin(session, request=once)
-    judged = [_judged(item, region) for item in data.items]
+    judged = [_judged(item, region) for item in await survivors.of_items(session, data.items)]
     accepted = [item for item in judged if not isinstance(item, CrmError)]
     recorded = iter(await reports.record_all(session, reports=accepted, by=by, now=now))
     results = [item if isinstance(item, CrmError) else next(recorded) for item in judged]

@@ -7,7 +7,7 @@ from uuid import UUID
 from litestar.params import FromPath, QueryParameter
 from pydantic import Field
 
-from crm.api import batches, moments, paging
+from crm.api import batches, moments, paging, survivors
 from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
@@ -175,7 +175,7 @@ async def award_points_batch(
 
     The refused are left out and say why; all others are posted together. The answers stand in the order of the items.
     """
-    judged: list[AwardOf | CrmError] = [*data.items]
+    judged: list[AwardOf | CrmError] = await survivors.of_items(session, data.items)
     awards = [item.award(item.contact_id) for item in judged if isinstance(item, AwardOf)]
     posted = iter(
         await ledger.award_all(

@@ -11,7 +11,7 @@ from litestar.params import FromPath
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from crm.api import batches, paging
+from crm.api import batches, paging, survivors
 from crm.api.batches import BatchResult, Judged
 from crm.api.loyalty import MEMBERSHIP, PROGRAM, PlaceBody, ProgramId
 from crm.api.paging import Cursor, Limit, Page
@@ -202,7 +202,7 @@ async def record_purchases_batch(
     The refused are left out and say why; all others are recorded together, each on the balance that the one before it
     left. Orders recorded before answer 200.
     """
-    bought = [_bought(item, region) for item in data.items]
+    bought = [_bought(item, region) for item in await survivors.of_items(session, data.items)]
     recorded = iter(
         await purchases.record_all(
             session,
