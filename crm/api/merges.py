@@ -44,7 +44,7 @@ class NewMerge(Body):
     "/merges",
     scopes={"contacts:write", "loyalty:adjust"},
     problems=(ContactNotFound, MergeWithSelf, InvalidContact, OpenHolds),
-    repeated="This is what would be: nothing was changed.",
+    repeated="A dry run: what the contacts would become. They are as they were before.",
 )
 async def create_merge(
     session: Session, data: NewMerge, contributions: Sequence[Contribution], by: str, now: datetime,

@@ -30,7 +30,11 @@ async def know(session: Session, *, locked: Locked, book: Book, by: str) -> Book
         survivor_id = (await aliases.survivors(session, ids=[book.contact_id]))[book.contact_id]
         if survivor_id not in locked.books:
             further = await journal.lock(
-                session, program_id=locked.program.id, contact_ids=[survivor_id], now=locked.now
+                session,
+                program_id=locked.program.id,
+                contact_ids=[survivor_id],
+                now=locked.now,
+                lots_max=journal.LOTS_READ,
             )
             locked.books[survivor_id] = further.books[survivor_id]
         book.home = locked.books[survivor_id]
@@ -86,6 +90,30 @@ def _hand_over(giver: Book, taker: Book, parts: Sequence[Part], debt: int, by: s
     if debt:
         taker.overdraw(debt, "transferred")
     return given.id
+
+
+async def repay(
+    session: Session, *, debtor: Book, creditor: Book, parts: Sequence[Part], further: int = 0, by: str
+) -> None:
+    """Let an account owe what another has paid for it: `parts` return to the creditor's lots, the rest comes new."""
+    points = sum(part for _, part in parts) + further
+    if not points:
+        return
+    await journal.know_lots(session, book=creditor, lot_ids=[lot.id for lot, _ in parts])
+    creditor.ensure_room(points)
+    taken = debtor.open(
+        "transfer", cause=CAUSE, points=-points, occurred_at=debtor.now, by=by, reason=CAUSE,
+        place={"to_contact_id": str(creditor.contact_id)},
+    )  # fmt: skip
+    debtor.overdraw(points, "transferred")
+    creditor.open(
+        "transfer", cause=CAUSE, points=points, occurred_at=debtor.now, by=by, reason=CAUSE, transaction_id=taken.id,
+        place={"from_contact_id": str(debtor.contact_id)},
+    )  # fmt: skip
+    for lot, part in parts:
+        creditor.take_over(lot, part, reason=CAUSE, by=by)
+    if further:
+        creditor.credit(further, qualifying=False, source="transferred")
 
 
 def _lend(book: Book, home: Book, by: str, points: int, own: Callable[[Lot], bool], policy: str) -> None:

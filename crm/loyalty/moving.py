@@ -81,6 +81,8 @@ _REFER: Final = """
     SELECT id FROM own ORDER BY id
 """
 
+_PAID: Final = ("available", "transferred")
+
 
 class OpenHolds(Conflict):
     code = "open_holds"
@@ -102,6 +104,10 @@ async def merge(session: Session, *, merging: Merging) -> Moved:
             session, giver=other, taker=survivor, parts=homes.parts_of(other), debt=debt, by=merging.by
         )
         pin_before, pin = survivor.pin, _better(survivor, other)
+        tier_before = [
+            survivor.tier_id and str(survivor.tier_id),
+            survivor.tier_since and survivor.tier_since.isoformat(),
+        ]
         if pin is not None:
             survivor.pin_to(pin)
         await journal.write_down(session, locked)
@@ -113,7 +119,9 @@ async def merge(session: Session, *, merging: Merging) -> Moved:
         })  # fmt: skip
         memory.append({
             "program_id": str(program_id), "status": account["status"], "debt": debt,
+            "transaction_id": transaction_id and str(transaction_id),
             "pin_before": pin_before and _document(pin_before), "pin": pin and _document(pin),
+            "tier": tier_before,
         })  # fmt: skip
     await session.execute(_COUNT_LIMITS, merging.contact_id, merging.other_id)
     offers = await session.fetch(_NAME, merging.contact_id, merging.other_id)
@@ -137,13 +145,17 @@ async def undo(session: Session, *, merging: Merging, memory: Mapping[str, Any])
         survivor, other = locked.book(merging.contact_id), locked.book(merging.other_id, merged=True)
         theirs, came = await _came_from(session, merging, program_id)
         parts = [(lot, points) for lot, points in homes.parts_of(survivor) if lot.id in theirs]
-        debt = min(account["debt"], survivor.deficit)
-        await homes.hand_over(session, giver=survivor, taker=other, parts=parts, debt=debt, by=merging.by)
+        await homes.hand_over(session, giver=survivor, taker=other, parts=parts, by=merging.by)
+        if account["transaction_id"] is not None:
+            await _part_debts(session, merging, survivor, other, account, theirs)
         other.status = account["status"]
         if (gone := came - sum(points for _, points in parts)) > 0:
             left.append(NotUndone("points_used", f"{gone} points were spent or have ended since the merge."))
         if account["pin"] is not None and survivor.pin is not None and _document(survivor.pin) == account["pin"]:
             survivor.pin_to(_pin(account["pin_before"]))
+            tier_id, since = account["tier"]
+            if survivor.tier_id is not None and str(survivor.tier_id) == tier_id:
+                survivor.tier_since = datetime.fromisoformat(since)
         await journal.write_down(session, locked)
         await session.execute(_REOPEN, merging.other_id, program_id, account["status"])
     await session.execute(_UNCOUNT_LIMITS, merging.contact_id, merging.other_id)
@@ -154,16 +166,35 @@ async def undo(session: Session, *, merging: Merging, memory: Mapping[str, Any])
 
 async def _lock(session: Session, merging: Merging, program_id: UUID, terms_version: str | None) -> Locked:
     """Both accounts with all their lots; the survivor becomes a member where only the other was one."""
-    both = [merging.contact_id, merging.other_id]
-    locked = await journal.lock(session, program_id=program_id, contact_ids=both, now=merging.now)
+    wanted: Mapping[str, Any] = {
+        "program_id": program_id, "contact_ids": [merging.contact_id, merging.other_id], "now": merging.now,
+        "lots_max": journal.LOTS_READ,
+    }  # fmt: skip
+    locked = await journal.lock(session, **wanted)
     if merging.contact_id not in locked.books:
         await memberships.put(
             session, program_id=program_id, contact_id=merging.contact_id, status="active",
             terms_version=terms_version, by=merging.by, now=merging.now,
         )  # fmt: skip
-        locked = await journal.lock(session, program_id=program_id, contact_ids=both, now=merging.now)
+        locked = await journal.lock(session, **wanted)
     await journal.know_all_lots(session, books=list(locked.books.values()))
     return locked
+
+
+async def _part_debts(
+    session: Session, merging: Merging, survivor: Book, other: Book, account: Mapping[str, Any], theirs: set[UUID]
+) -> None:
+    """Let each owe again what the points of the other paid at the merge."""
+    transaction_id = UUID(account["transaction_id"])
+    subject = await journal.find_subject(session, contact_id=merging.contact_id, transaction_id=transaction_id)
+    assert subject is not None, "a merge is written down with its transactions"
+    paid = [(lot, points) for source, target, points, lot in subject.moves if (source, target) == _PAID]
+    of_other = [(lot, points) for lot, points in paid if lot.id in theirs]
+    own = [(lot, points) for lot, points in paid if lot.id not in theirs and lot.id != survivor.deficit_lot_id]
+    alive = [(lot, points) for lot, points in own if lot.expires_at is None or lot.expires_at > merging.now]
+    owed: int = account["debt"] - sum(points for _, points in own)
+    await homes.repay(session, debtor=survivor, creditor=other, parts=of_other, by=merging.by)
+    await homes.repay(session, debtor=other, creditor=survivor, parts=alive, further=owed, by=merging.by)
 
 
 async def _came_from(session: Session, merging: Merging, program_id: UUID) -> tuple[set[UUID], int]:
