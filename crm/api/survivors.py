@@ -13,10 +13,13 @@ from pydantic import BaseModel
 
 from crm.api.requests import ApiRequest
 from crm.contacts import aliases
+from crm.contacts.contacts import ContactNotFound
 from crm.db.session import Session
-from crm.errors import NotFound
+from crm.errors import CrmError, NotFound
 
 T = TypeVar("T")
+R = TypeVar("R")
+Item = TypeVar("Item", bound=BaseModel)
 
 _NAMES: Final = ("contact_id", "me")
 """The arguments of handlers that say whom a request is about."""
@@ -43,11 +46,22 @@ async def carry_out(function: Callable[..., Awaitable[Any]], arguments: Mapping[
         raise
 
 
-async def of_items(session: Session, items: Sequence[T]) -> list[T]:
-    """The items of a batch, with the ids of contacts who were merged replaced by those of the survivors."""
-    ids = {contact_id for item in items if isinstance(contact_id := getattr(item, "contact_id", None), UUID)}
+async def post_all(
+    session: Session, items: Sequence[Item | CrmError], post: Callable[[list[Item]], Awaitable[Sequence[R | CrmError]]]
+) -> list[R | CrmError]:
+    """What `post` answers of a batch's items, refused ones among them in their places.
+
+    Those about contacts who are not found are posted once more, behind the others, where the contacts were merged.
+    """
+    judged = {place: item for place, item in enumerate(items) if not isinstance(item, CrmError)}
+    results = dict(zip(judged, await post(list(judged.values())), strict=True))
+    lost = [place for place, result in results.items() if isinstance(result, ContactNotFound)]
+    ids = {contact_id for place in lost if (contact_id := getattr(judged[place], "contact_id", None))}
     known = await aliases.survivors(session, ids=ids)
-    return [_moved(item, known) for item in items]
+    again = [place for place in lost if getattr(judged[place], "contact_id", None) in known]
+    if again:
+        results |= zip(again, await post([_moved(judged[place], known) for place in again]), strict=True)
+    return [item if isinstance(item, CrmError) else results[place] for place, item in enumerate(items)]
 
 
 async def _otherwise(session: Session, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
