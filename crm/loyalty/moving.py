@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
 from crm.contacts.merging import Merging, Moved, NotUndone
 from crm.db.session import Session
 from crm.errors import Conflict
@@ -103,37 +105,30 @@ async def merge(session: Session, *, merging: Merging) -> Moved:
         transaction_id = await homes.hand_over(
             session, giver=other, taker=survivor, parts=homes.parts_of(other), debt=debt, by=merging.by
         )
-        pin_before, pin = survivor.pin, _better(survivor, other)
-        tier_before = [
-            survivor.tier_id and str(survivor.tier_id),
-            survivor.tier_since and survivor.tier_since.isoformat(),
-        ]
+        memory.append({
+            "program_id": program_id, "status": account["status"], "debt": debt, "transaction_id": transaction_id,
+            "pin_before": survivor.pin, "pin": (pin := _better(survivor, other)), "tier_id": survivor.tier_id,
+            "tier_since": survivor.tier_since,
+        })  # fmt: skip
         if pin is not None:
             survivor.pin_to(pin)
         await journal.write_down(session, locked)
         await session.execute(_CLOSE, merging.other_id, program_id)
         tier = survivor.standing().current
         shown.append({
-            "program_id": str(program_id), "points": points, "transaction_id": transaction_id and str(transaction_id),
-            "tier": tier and tier.name,
-        })  # fmt: skip
-        memory.append({
-            "program_id": str(program_id), "status": account["status"], "debt": debt,
-            "transaction_id": transaction_id and str(transaction_id),
-            "pin_before": pin_before and _document(pin_before), "pin": pin and _document(pin),
-            "tier": tier_before,
+            "program_id": program_id, "points": points, "transaction_id": transaction_id, "tier": tier and tier.name,
         })  # fmt: skip
     await session.execute(_COUNT_LIMITS, merging.contact_id, merging.other_id)
     offers = await session.fetch(_NAME, merging.contact_id, merging.other_id)
     referrals = await session.fetch(_REFER, merging.contact_id, merging.other_id, None)
     return Moved(
-        {"memberships": shown},
-        {
+        msgspec.to_builtins({"memberships": shown}),
+        msgspec.to_builtins({
             "accounts": memory,
-            "offers": [str(row["offer_id"]) for row in offers],
-            "referrals": [str(row["id"]) for row in referrals],
-        },
-    )
+            "offers": [row["offer_id"] for row in offers],
+            "referrals": [row["id"] for row in referrals],
+        }),
+    )  # fmt: skip
 
 
 async def undo(session: Session, *, merging: Merging, memory: Mapping[str, Any]) -> list[NotUndone]:
@@ -151,11 +146,10 @@ async def undo(session: Session, *, merging: Merging, memory: Mapping[str, Any])
         other.status = account["status"]
         if (gone := came - sum(points for _, points in parts)) > 0:
             left.append(NotUndone("points_used", f"{gone} points were spent or have ended since the merge."))
-        if account["pin"] is not None and survivor.pin is not None and _document(survivor.pin) == account["pin"]:
-            survivor.pin_to(_pin(account["pin_before"]))
-            tier_id, since = account["tier"]
-            if survivor.tier_id is not None and str(survivor.tier_id) == tier_id:
-                survivor.tier_since = datetime.fromisoformat(since)
+        if account["pin"] is not None and survivor.pin == msgspec.convert(account["pin"], Pin):
+            survivor.pin_to(msgspec.convert(account["pin_before"], Pin | None))
+            if survivor.tier_id is not None and str(survivor.tier_id) == account["tier_id"]:
+                survivor.tier_since = datetime.fromisoformat(account["tier_since"])
         await journal.write_down(session, locked)
         await session.execute(_REOPEN, merging.other_id, program_id, account["status"])
     await session.execute(_UNCOUNT_LIMITS, merging.contact_id, merging.other_id)
@@ -224,18 +218,3 @@ def _better(survivor: Book, other: Book) -> Pin | None:
     if theirs.current is None or (own.current is not None and own.current.threshold >= theirs.current.threshold):
         return None
     return Pin(theirs.current.id, survivor.now, theirs.until)
-
-
-def _document(pin: Pin) -> dict[str, Any]:
-    return {
-        "tier_id": str(pin.tier_id), "since": pin.since.isoformat(), "until": pin.until and pin.until.isoformat()
-    }  # fmt: skip
-
-
-def _pin(document: Mapping[str, Any] | None) -> Pin | None:
-    if document is None:
-        return None
-    until = document["until"]
-    return Pin(
-        UUID(document["tier_id"]), datetime.fromisoformat(document["since"]), until and datetime.fromisoformat(until)
-    )
