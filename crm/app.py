@@ -26,6 +26,7 @@ from crm.api import (
     me,
     members,
     memberships,
+    merges,
     offers,
     programs,
     purchases,
@@ -40,12 +41,16 @@ from crm.api import (
 )
 from crm.api.edge import Edge
 from crm.db.session import Database
+from crm.loyalty import contribution as loyalty_contribution
 from crm.settings import Settings
 
+CONTRIBUTIONS = loyalty_contribution.KNOWN
+"""What the packages that keep something of contacts contribute."""
 V1 = [
     *keys.handlers,
     *contacts.handlers,
     *identities.handlers,
+    *merges.handlers,
     *interactions.handlers,
     *programs.handlers,
     *backtests.handlers,
@@ -106,6 +111,7 @@ def create_app(
     )
     app.state.registry = registry
     app.state.region = region
+    app.state.contributions = CONTRIBUTIONS
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             if "OPTIONS" in handler.http_methods:

@@ -52,6 +52,14 @@ _MESSAGE: Final[Mapping[str, Any]] = {
     "channel": "whatsapp", "kind": "message", "direction": "inbound", "occurred_at": _THEN,
     "body": "Is my order ready?", "source": "till-3", "external_id": "wamid.X",
 }  # fmt: skip
+_MERGE: Final[Mapping[str, Any]] = {
+    "id": "0198f3bd-2e3f-7041-8c5d-6e7f8091a2b3", "contact_id": _CONTACT, "other_contact_id": _FRIEND,
+    "status": "merged",
+    "moved": {
+        "memberships": [{"program_id": _PROGRAM, "points": 35, "transaction_id": _AWARD, "tier": "Gold"}],
+    },
+    "by": "key:desk", "created_at": _NOW, "undone_by": None, "undone_at": None, "not_undone": [],
+}  # fmt: skip
 _ORDER: Final[Mapping[str, Any]] = {
     "order_ref": "INV-1001", "occurred_at": _THEN, "currency": "IDR",
     "lines": [{"sku": "KOPI-1", "category": "drinks", "quantity": "2", "unit_price": "25000.00"}],
@@ -333,6 +341,20 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "ReferralPolicy": _PROMISE,
     "ReferralCode": {"code": "7KQM-R4TX"},
     "NewReferral": {"code": "7KQM-R4TX"},
+    "NewMerge": {"contact_id": _CONTACT, "other_contact_id": _FRIEND, "keep": {"name": "other"}},
+    "Merge": _MERGE,
+    "MergeResult": {
+        **_MERGE,
+        "contact": {
+            "id": _CONTACT, **_SARI, "version": 3, "created_at": _THEN, "updated_at": _NOW,
+            "identities": [
+                {"kind": "email", "account": "", "value": "sari@example.com", "raw": "sari@example.com",
+                 "verified": False},
+                {"kind": "phone", "account": "", "value": "+628123456789", "raw": "0812-3456-789", "verified": False},
+            ],
+        },
+    },
+    "NotUndone": {"code": "points_used", "text": "20 points were spent or have ended since the merge."},
     "Referral": {
         "id": _REFERRAL, "program_id": _PROGRAM, "role": "referee", "contact_id": _FRIEND,
         "other_contact_id": _CONTACT, "code": "7KQM-R4TX", "status": "pending", "reason": None, "points": 50,

@@ -6,6 +6,7 @@ from crm.contacts.contributions import Contribution
 from crm.contacts.fields import Field
 
 CONTRIBUTION: Final = Contribution(
+    name="contacts",
     fields=(
         Field("name", "text", "c.name"),
         Field("given_name", "text", "c.given_name"),
@@ -20,5 +21,5 @@ CONTRIBUTION: Final = Contribution(
             "identities", "list", "ARRAY(SELECT DISTINCT i.kind FROM contact_identities i WHERE i.contact_id = c.id)"
         ),
         Field("attributes.", "any", "c.attributes -> {key}"),
-    )
+    ),
 )

@@ -1,4 +1,4 @@
-"""What the package that owns rows of a contact contributes about it: its fields for conditions.
+"""What the package that owns rows of a contact contributes: its fields for conditions, and how its part moves.
 
 Each package has one file `contribution.py` with its `CONTRIBUTION`. What Python compares is read by the expressions
 that stand in SQL, so that the two can't disagree on what a field is.
@@ -6,11 +6,22 @@ that stand in SQL, so that the two can't disagree on what a field is.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from crm.contacts.fields import Field, Fields
+from crm.contacts.merging import Merging, Moved, NotUndone
 from crm.db.session import Session
+
+
+class Move(Protocol):
+    """How a package moves what it keeps of one contact to another, when both are locked, and back."""
+
+    async def merge(self, session: Session, *, merging: Merging) -> Moved:
+        """Move it. May raise a Conflict that says what has to be settled before."""
+
+    async def undo(self, session: Session, *, merging: Merging, memory: Mapping[str, Any]) -> list[NotUndone]:
+        """Move it back, but for what was used since; `memory` is what moving it remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +29,14 @@ class Contribution:
     """Fields whose `sql` speaks of a contact `c` and of what `joins` adds to it, at most one row for each contact.
 
     `asks` names parameters with their types, such as the program; the SQL finds each as a column of `asked`.
+    `name` is the package's, and `move` a module or anything else with these two functions.
     """
 
-    fields: tuple[Field, ...]
+    name: str
+    fields: tuple[Field, ...] = ()
     joins: str = ""
     asks: tuple[tuple[str, str], ...] = ()
+    move: Move | None = None
 
     def knows(self, field: Field) -> bool:
         """Whether it has this field, or the open set that it is of."""

@@ -7,8 +7,11 @@ from crm.contacts.conditions import Condition
 from crm.contacts.contributions import Contribution
 from crm.contacts.fields import Field
 from crm.interactions.contribution import INTERACTIONS
+from crm.loyalty import moving
 
 CONTRIBUTION: Final = Contribution(
+    name="loyalty",
+    move=moving,
     fields=(
         Field("tier", "text", "(SELECT t.name FROM tiers t WHERE t.program_id = a.program_id AND t.id = a.tier_id)"),
         Field("points.available", "number", "coalesce(a.available, 0)"),
