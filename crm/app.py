@@ -14,6 +14,7 @@ from crm.api import (
     challenges,
     contacts,
     docs,
+    erasures,
     errors,
     events,
     health,
@@ -41,16 +42,14 @@ from crm.api import (
 )
 from crm.api.edge import Edge
 from crm.db.session import Database
-from crm.loyalty import contribution as loyalty_contribution
 from crm.settings import Settings
 
-CONTRIBUTIONS = loyalty_contribution.KNOWN
-"""What the packages that keep something of contacts contribute."""
 V1 = [
     *keys.handlers,
     *contacts.handlers,
     *identities.handlers,
     *merges.handlers,
+    *erasures.handlers,
     *interactions.handlers,
     *programs.handlers,
     *backtests.handlers,
@@ -111,7 +110,6 @@ def create_app(
     )
     app.state.registry = registry
     app.state.region = region
-    app.state.contributions = CONTRIBUTIONS
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             if "OPTIONS" in handler.http_methods:

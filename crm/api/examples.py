@@ -25,6 +25,7 @@ _HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
 _CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
 _REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
 _FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
+_ERASURE: Final = "0198f3be-3f40-7152-9d6e-7f8091a2b3c4"
 _BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
@@ -355,6 +356,23 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         },
     },
     "NotUndone": {"code": "points_used", "text": "20 points were spent or have ended since the merge."},
+    "Disclosure": {
+        "contact_id": _CONTACT, "disclosed_at": _NOW,
+        "sections": {"contact": [{"id": _CONTACT, "name": "Sari Dewi"}], "tags": [{"tag": "vip", "created_at": _THEN}]},
+    },
+    "NewErasure": {"reason": "requested"},
+    "Erasure": {
+        "id": _ERASURE, "contact_id": _CONTACT, "aliases": [_FRIEND], "reason": "requested",
+        "erased": {"contact": 1, "identities": 2, "tags": 1, "interactions": 14},
+        "kept": {"interactions": 14, "points_transactions": 9, "points_movements": 11, "purchases": 4},
+        "by": "key:desk", "created_at": _NOW,
+    },
+    "NewRetentionPolicy": {"messages_months": 24, "contacts_months": 60},
+    "RetentionPolicy": {
+        "messages_months": 24, "contacts_months": 60, "updated_at": _THEN, "updated_by": "key:desk",
+        "started_at": _NOW, "finished_at": _NOW, "messages_emptied": 120, "contacts_erased": 3,
+    },
+    "RetentionPreview": {"messages": 120, "contacts": 3},
     "Referral": {
         "id": _REFERRAL, "program_id": _PROGRAM, "role": "referee", "contact_id": _FRIEND,
         "other_contact_id": _CONTACT, "code": "7KQM-R4TX", "status": "pending", "reason": None, "points": 50,

@@ -1,6 +1,5 @@
 """`/v1/merges`: two records of one person become one, and can be two again."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -14,13 +13,13 @@ from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import delete, get, post
 from crm.api.schemas import Body
 from crm.contacts.contacts import ContactNotFound
-from crm.contacts.contributions import Contribution
 from crm.contacts.drafts import InvalidContact
 from crm.contacts.merging import MergeWithSelf
+from crm.contributions import CONTRIBUTIONS
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.interactions import merges
-from crm.interactions.merges import Merge, MergedFurther, MergeNotFound, MergeResult
+from crm.interactions.merges import Merge, MergedFurther, MergeForgotten, MergeNotFound, MergeResult
 from crm.loyalty.moving import OpenHolds
 
 KEEP_MAX = 100
@@ -47,7 +46,7 @@ class NewMerge(Body):
     repeated="A dry run: what the contacts would become. They are as they were before.",
 )
 async def create_merge(
-    session: Session, data: NewMerge, contributions: Sequence[Contribution], by: str, now: datetime,
+    session: Session, data: NewMerge, by: str, now: datetime,
     once: idempotency.Request | None,
 ) -> Response[MergeResult]:  # fmt: skip
     """Merge two contacts.
@@ -58,7 +57,7 @@ async def create_merge(
     await idempotency.begin(session, request=None if data.dry_run else once)
     result = await merges.merge(
         session, contact_id=data.contact_id, other_id=data.other_contact_id, keep=data.keep,
-        contributions=contributions, dry_run=data.dry_run, by=by, once=once, now=now,
+        contributions=CONTRIBUTIONS, dry_run=data.dry_run, by=by, once=once, now=now,
     )  # fmt: skip
     return Response(result, status_code=200 if data.dry_run else 201)
 
@@ -86,17 +85,15 @@ async def get_merge(session: Session, merge_id: FromPath[UUID]) -> Merge:
     "/merges/{merge_id:uuid}",
     scopes={"contacts:write", "loyalty:adjust"},
     status_code=200,
-    problems=(MergeNotFound, MergedFurther),
+    problems=(MergeNotFound, MergedFurther, MergeForgotten),
 )
-async def undo_merge(
-    session: Session, merge_id: FromPath[UUID], contributions: Sequence[Contribution], by: str, now: datetime
-) -> Merge:
+async def undo_merge(session: Session, merge_id: FromPath[UUID], by: str, now: datetime) -> Merge:
     """Undo a merge.
 
     Both contacts are there again, with what each had, points that were not spent since included. `not_undone` says
     what stayed as it was, and why. Again it changes nothing.
     """
-    return await merges.undo(session, merge_id=merge_id, contributions=contributions, by=by, now=now)
+    return await merges.undo(session, merge_id=merge_id, contributions=CONTRIBUTIONS, by=by, now=now)
 
 
 handlers = [create_merge, list_merges, get_merge, undo_merge]

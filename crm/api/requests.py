@@ -1,7 +1,7 @@
 """How a request becomes arguments: strict JSON bodies, the session, the caller, the Idempotency-Key."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from crm.api import auth
 from crm.api.errors import UnsupportedMediaType
 from crm.api.schemas import Body
-from crm.contacts.contributions import Contribution
 from crm.db import idempotency
 from crm.db.session import Database, Session
 from crm.errors import FieldError, Invalid, Malformed, NotFound
@@ -141,10 +140,6 @@ async def _me(request: ApiRequest) -> UUID:
     return request.scope["auth"].contact_id  # type: ignore[no-any-return]
 
 
-async def _contributions(request: ApiRequest) -> Sequence[Contribution]:
-    return request.app.state.contributions  # type: ignore[no-any-return]
-
-
 async def _region(request: ApiRequest) -> str:
     return request.app.state.region  # type: ignore[no-any-return]
 
@@ -173,15 +168,14 @@ FACTS: Final[Mapping[str, Callable[[ApiRequest], Awaitable[Any]]]] = {
     "trusted": _trusted,
     "me": _me,
     "region": _region,
-    "contributions": _contributions,
     "once": _once,
 }
 """What a handler learns of its request by the name of an argument.
 
 `now` is when it arrived, in UTC; `by` what the books say about who did it; `trusted` whether they may adjust
 points, as a manager does; `me` the member who is signed in, on the routes that are for members; `region` the country of
-phone numbers written without one; `contributions` what each package knows of contacts; `once` the request's identity
-for retries, where the caller gave it an Idempotency-Key.
+phone numbers written without one; `once` the request's identity for retries, where the caller gave it an
+Idempotency-Key.
 """
 
 

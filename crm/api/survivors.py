@@ -16,6 +16,7 @@ from crm.contacts import aliases
 from crm.contacts.contacts import ContactNotFound
 from crm.db.session import Session
 from crm.errors import CrmError, NotFound
+from crm.interactions import erasures
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,6 +44,7 @@ async def carry_out(function: Callable[..., Awaitable[Any]], arguments: Mapping[
                 continue
             request.scope["contact_location"] = _location(request, arguments, others)  # type: ignore[typeddict-unknown-key]
             return answer
+        await erasures.check(session, contact_ids=set(_ids(arguments)))
         raise
 
 

@@ -4,9 +4,11 @@ from typing import Final
 
 from crm.contacts.contributions import Contribution
 from crm.contacts.fields import Field
+from crm.contacts.personal_data import PERSONAL_DATA
 
 CONTRIBUTION: Final = Contribution(
     name="contacts",
+    personal_data=PERSONAL_DATA,
     fields=(
         Field("name", "text", "c.name"),
         Field("given_name", "text", "c.given_name"),

@@ -1,4 +1,4 @@
-"""What the package that owns rows of a contact contributes: its fields for conditions, and how its part moves.
+"""What the package that owns rows of a contact contributes: fields for conditions, and how its part moves and goes.
 
 Each package has one file `contribution.py` with its `CONTRIBUTION`. What Python compares is read by the expressions
 that stand in SQL, so that the two can't disagree on what a field is.
@@ -6,6 +6,7 @@ that stand in SQL, so that the two can't disagree on what a field is.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -25,6 +26,44 @@ class Move(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Erasing:
+    """A person who is being forgotten, under all ids that they had: the contact's own first."""
+
+    id: UUID
+    contact_ids: tuple[UUID, ...]
+    by: str
+    now: datetime
+
+
+class Settle(Protocol):
+    """Ends what is still open with somebody, before they are erased."""
+
+    async def __call__(self, session: Session, *, erasing: Erasing) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of what is known of a person, by the ids in `$1`; what the query does, says where it is listed."""
+
+    name: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalData:
+    """What a package keeps of a person, so that it can be told and erased.
+
+    The queries of `tells` select one column of JSON, one row for each thing, oldest first; those of `erases` delete or
+    empty rows, in this order; those of `keeps` count what stays, which says nothing of who it was.
+    """
+
+    tells: tuple[Section, ...] = ()
+    erases: tuple[Section, ...] = ()
+    keeps: tuple[Section, ...] = ()
+    settle: Settle | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Contribution:
     """Fields whose `sql` speaks of a contact `c` and of what `joins` adds to it, at most one row for each contact.
 
@@ -37,6 +76,7 @@ class Contribution:
     joins: str = ""
     asks: tuple[tuple[str, str], ...] = ()
     move: Move | None = None
+    personal_data: PersonalData = PersonalData()
 
     def knows(self, field: Field) -> bool:
         """Whether it has this field, or the open set that it is of."""

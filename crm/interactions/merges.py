@@ -67,6 +67,11 @@ class MergedFurther(Conflict):
     title = "A later merge has to be undone first"
 
 
+class MergeForgotten(Conflict):
+    code = "merge_forgotten"
+    title = "This merge can't be undone any more"
+
+
 class _Preview(Exception):
     """Takes back what a dry run did, and carries what it would have come to."""
 
@@ -131,12 +136,14 @@ async def undo(
 ) -> Merge:
     """Make two contacts of one again, as far as nobody has used since what was moved; again it changes nothing.
 
-    Raises MergeNotFound, MergedFurther.
+    Raises MergeNotFound, MergedFurther, MergeForgotten.
     """
     row = await _stored(session, merge_id, "FOR NO KEY UPDATE OF m")
     found = _view(row)
     if found.status == "undone":
         return found
+    if not row["memory"]:
+        raise MergeForgotten("The person was erased, and with them what undoing it would take.")
     undoing = Merging(merge_id, found.contact_id, found.other_contact_id, by, now)
     await _check_is_last(session, found)
     count = await _recorded_since(session, found)
@@ -152,12 +159,23 @@ async def undo(
             NotUndone("recorded_since", f"{count}{more} interactions recorded since stay with the surviving contact.")
         )
     found.status, found.undone_by, found.undone_at, found.not_undone = "undone", by, now, not_undone
-    values = (found.contact_id, merge_id, "undone", by, now, [[each.code, each.text] for each in not_undone])
+    # What it remembered of both is theirs alone again.
+    values: tuple[Any, ...] = (
+        found.contact_id,
+        merge_id,
+        "undone",
+        by,
+        now,
+        [[each.code, each.text] for each in not_undone],
+        {},
+    )
     told = {"merge_id": merge_id, "contact_id": found.contact_id, "other_contact_id": found.other_contact_id}
     await writes.write(
         session,
         [
-            Update(merges, ("contact_id", "id", "status", "undone_by", "undone_at", "not_undone"), [values], 2),
+            Update(
+                merges, ("contact_id", "id", "status", "undone_by", "undone_at", "not_undone", "memory"), [values], 2
+            ),
             timeline.part([
                 _entry(each, "contact.merge_undone", by, now, told)
                 for each in (found.contact_id, found.other_contact_id)

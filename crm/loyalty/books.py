@@ -22,6 +22,8 @@ from crm.loyalty.movements import Movement, Transaction, chain
 
 MERGED: Final = "merged"
 """The status of an account whose contact was merged into another, and its points with it."""
+ERASED: Final = "erased"
+"""The status of an account whose contact was forgotten."""
 POINTS_MAX: Final = 2**53 - 1
 """The largest balance and the largest post: what a JSON reader with doubles still reads exactly."""
 
@@ -392,6 +394,10 @@ class Book:
     def give_away(self, lot: Lot, points: int) -> None:
         """Let points of a lot go to another account, whether they have begun or not."""
         self._move(lot, "available" if lot.active else "pending", "transferred", points)
+
+    def write_off(self, lot: Lot) -> None:
+        """Revoke what is left of a lot."""
+        self._move(lot, "available" if lot.active else "pending", "revoked", lot.remaining)
 
     def take_over(self, given: Lot, points: int, *, reason: str, by: str) -> None:
         """Receive points of a lot of another account of the same person: it is the same lot here, with the same id.

@@ -3,7 +3,7 @@
 A post is `lock`, a plan in memory, `write`: two round trips before COMMIT, for one account or a thousand.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -17,7 +17,7 @@ from crm.db.writes import Insert, Update, write
 from crm.errors import Conflict, Unavailable
 from crm.interactions import timeline
 from crm.loyalty import programs, rows
-from crm.loyalty.books import MERGED, Book, TierChange
+from crm.loyalty.books import ERASED, MERGED, Book, TierChange
 from crm.loyalty.lots import Lot
 from crm.loyalty.movements import Transaction
 from crm.loyalty.programs import Program, ProgramNotFound, ProgramRequired
@@ -106,14 +106,14 @@ class Locked:
     referrals: dict[UUID, Referred] = field(default_factory=dict)
     """Those that are open or were decided by one of the orders, by the friend; the other side is locked too."""
 
-    def book(self, contact_id: UUID, *, merged: bool = False) -> Book:
+    def book(self, contact_id: UUID, *, also: Container[str] = ()) -> Book:
         """The contact's book, with everything due at `now` already in it.
 
-        With `merged` also that of a contact who was merged, for undoing what happened before.
-        Raises ContactNotFound, NotEnrolled.
+        That of a contact who was merged or erased is given only where `also` has its status, for undoing what happened
+        before. Raises ContactNotFound, NotEnrolled.
         """
         book = self.books.get(contact_id)
-        if book is not None and (merged or book.status != MERGED):
+        if book is not None and (book.status not in {MERGED, ERASED} or book.status in also):
             return book
         if contact_id in self.strangers:
             raise NotEnrolled("This program has members by invitation: PUT …/memberships/{program_id} enrols them.")

@@ -14,7 +14,7 @@ from crm.contacts.merging import Merging, Moved, NotUndone
 from crm.db.session import Session
 from crm.errors import Conflict
 from crm.loyalty import homes, journal, memberships
-from crm.loyalty.books import Book
+from crm.loyalty.books import MERGED, Book
 from crm.loyalty.journal import Locked
 from crm.loyalty.ladders import Pin
 
@@ -137,7 +137,7 @@ async def undo(session: Session, *, merging: Merging, memory: Mapping[str, Any])
     for account in memory["accounts"]:
         program_id = UUID(account["program_id"])
         locked = await _lock(session, merging, program_id, None)
-        survivor, other = locked.book(merging.contact_id), locked.book(merging.other_id, merged=True)
+        survivor, other = locked.book(merging.contact_id), locked.book(merging.other_id, also={MERGED})
         theirs, came = await _came_from(session, merging, program_id)
         parts = [(lot, points) for lot, points in homes.parts_of(survivor) if lot.id in theirs]
         await homes.hand_over(session, giver=survivor, taker=other, parts=parts, by=merging.by)

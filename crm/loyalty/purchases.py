@@ -168,12 +168,13 @@ async def page(
     """
     rows = await session.fetch(
         f"""
-        SELECT p.* FROM {aliases.known_as("$1::uuid")} who CROSS JOIN LATERAL (
+        SELECT p.* FROM contacts c CROSS JOIN LATERAL {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
             SELECT {_VIEW} FROM purchases p
             WHERE contact_id = who.id AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
                 AND ($3::timestamptz IS NULL OR (occurred_at, order_ref) < ($3, $4))
             ORDER BY occurred_at DESC, order_ref DESC LIMIT $5
         ) p
+        WHERE c.id = $1
         ORDER BY p.occurred_at DESC, p.order_ref DESC LIMIT $5
         """,
         contact_id, program_id, after[0] if after else None, after[1] if after else None, limit,

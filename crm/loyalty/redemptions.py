@@ -19,7 +19,7 @@ from crm.errors import Conflict, NotFound
 from crm.interactions import timeline
 from crm.loyalty import balances, catalogue, homes, journal, vouchers
 from crm.loyalty.balances import Balance
-from crm.loyalty.books import Book
+from crm.loyalty.books import MERGED, Book
 from crm.loyalty.conversion import ConversionMissing
 from crm.loyalty.journal import Locked, OrderRefReused
 from crm.loyalty.programs import ProgramRequired
@@ -242,7 +242,7 @@ async def reverse(
     Raises RedemptionNotFound, NothingToReturn, VoucherUsed, AlreadyFulfilled.
     """
     locked = await _lock_for(session, contact_id, redemption_id, once, now)
-    subject, book = locked.subject, locked.book(contact_id, merged=True)
+    subject, book = locked.subject, locked.book(contact_id, also={MERGED})
     home = await homes.know(session, locked=locked, book=book, by=by)
     reward = None
     if subject is None or subject.cause == "reward":
@@ -316,12 +316,13 @@ async def page(
     """
     rows = await session.fetch(
         f"""
-        SELECT r.* FROM {aliases.known_as("$1::uuid")} who CROSS JOIN LATERAL (
+        SELECT r.* FROM contacts c CROSS JOIN LATERAL {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
             {_VIEW}
             WHERE r.contact_id = who.id AND r.program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
                 AND ($3::uuid IS NULL OR r.id < $3)
             ORDER BY r.id DESC LIMIT $4
         ) r
+        WHERE c.id = $1
         ORDER BY r.id DESC LIMIT $4
         """,
         contact_id, program_id, before, limit,

@@ -24,7 +24,7 @@ from crm.interactions import timeline
 from crm.loyalty import balances, homes, journal, referring, refunding, tier_rewards, unstamping
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.basket import Purchase
-from crm.loyalty.books import Book
+from crm.loyalty.books import MERGED, Book
 from crm.loyalty.earning import EXACT_PLACES
 from crm.loyalty.expiry import Expiry, local_day
 from crm.loyalty.journal import Locked
@@ -175,7 +175,7 @@ async def record(
         session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once,
         order_refs=[order_ref], referrals=True,
     )  # fmt: skip
-    book = locked.book(contact_id, merged=True)
+    book = locked.book(contact_id, also={MERGED})
     home = await homes.know(session, locked=locked, book=book, by=by)
     facts = await session.fetchrow(_FACTS, contact_id, locked.program.id, order_ref)
     if facts is None:

@@ -191,10 +191,11 @@ async def page_of_contact(
     """A contact's own vouchers of every program, newest first, older than `before`. Raises ContactNotFound."""
     rows = await session.fetch(
         f"""
-        SELECT v.* FROM {aliases.known_as("$1::uuid")} who CROSS JOIN LATERAL (
+        SELECT v.* FROM contacts c CROSS JOIN LATERAL {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
             SELECT {_SELECTED} FROM vouchers v WHERE v.contact_id = who.id AND ($2::uuid IS NULL OR v.id < $2)
             ORDER BY v.id DESC LIMIT $3
         ) v
+        WHERE c.id = $1
         ORDER BY v.id DESC LIMIT $3
         """,
         contact_id, before, limit,
