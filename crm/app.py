@@ -37,6 +37,7 @@ from crm.api import (
     requests,
     rewards,
     routes,
+    surveys,
     voucher_pools,
     vouchers,
 )
@@ -50,6 +51,7 @@ V1 = [
     *identities.handlers,
     *merges.handlers,
     *erasures.handlers,
+    *surveys.handlers,
     *interactions.handlers,
     *programs.handlers,
     *backtests.handlers,
@@ -93,7 +95,7 @@ def create_app(
             app.state.authenticator = auth.Authenticator(pool)
             yield
 
-    public = [*health.handlers, *docs.handlers]
+    public = [*health.handlers, *docs.handlers, *surveys.public]
     app = Litestar(
         [
             Router("/v1", route_handlers=[*routes.options(V1), *V1]),

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from crm.care import contribution as care
 from crm.contacts import contribution as contacts
 from crm.contacts.contributions import Contribution
 from crm.interactions import contribution as interactions
@@ -9,6 +10,7 @@ from crm.loyalty import contribution as loyalty
 
 CONTRIBUTIONS: Final[tuple[Contribution, ...]] = (
     loyalty.CONTRIBUTION,
+    care.CONTRIBUTION,
     interactions.CONTRIBUTION,
     contacts.CONTRIBUTION,
 )

@@ -25,6 +25,7 @@ _HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
 _CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
 _REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
 _FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
+_SURVEY: Final = "0198f3bf-3f40-7152-9d6e-6f7e8d9c0b1a"
 _ERASURE: Final = "0198f3be-3f40-7152-9d6e-7f8091a2b3c4"
 _BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
@@ -52,6 +53,16 @@ _SARI: Final[Mapping[str, Any]] = {
 _MESSAGE: Final[Mapping[str, Any]] = {
     "channel": "whatsapp", "kind": "message", "direction": "inbound", "occurred_at": _THEN,
     "body": "Is my order ready?", "source": "till-3", "external_id": "wamid.X",
+}  # fmt: skip
+_INVITATION: Final[Mapping[str, Any]] = {
+    "id": "0198f3bf-4051-7263-ae7f-8091a2b3c4d5", "survey_id": _SURVEY, "contact_id": _CONTACT, "kind": "csat",
+    "scale_version": 1, "channel": "whatsapp", "agent": "Rina", "case_id": None, "interaction_id": None,
+    "locale": "en", "score": 4, "comment": "Quick and friendly", "created_at": _THEN, "expires_at": _LATER,
+    "answered_at": _NOW, "changed_at": _NOW,
+}  # fmt: skip
+_RESULT: Final[Mapping[str, Any]] = {
+    "group": "whatsapp", "invitations": 20, "response_rate": 40.0,
+    "score": {"answers": 8, "score": 75.0, "margin": None, "mean": 4.13, "good_share": 75.0},
 }  # fmt: skip
 _MERGE: Final[Mapping[str, Any]] = {
     "id": "0198f3bd-2e3f-7041-8c5d-6e7f8091a2b3", "contact_id": _CONTACT, "other_contact_id": _FRIEND,
@@ -356,6 +367,23 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         },
     },
     "NotUndone": {"code": "points_used", "text": "20 points were spent or have ended since the merge."},
+    "NewSurvey": {"name": "After a case", "kind": "csat"},
+    "SurveyPatch": {"quarantine_days": 60},
+    "Survey": {
+        "id": _SURVEY, "name": "After a case", "kind": "csat", "scale_version": 1, "status": "active", "version": 1,
+        "questions": {"en": "How satisfied are you with how we helped you?"}, "valid_days": 14, "quarantine_days": 30,
+        "created_at": _THEN, "updated_at": _THEN,
+    },
+    "NewInvitation": {"contact_id": _CONTACT, "channel": "whatsapp", "agent": "Rina"},
+    "Invitation": _INVITATION,
+    "Invited": {
+        **_INVITATION, "score": None, "comment": None, "answered_at": None, "changed_at": None,
+        "path": "/s/pX3mW9vQ2cD8nL5tR7yB1zK4hF6jG0sA",
+    },
+    "NewResponse": {"score": 4, "comment": "Quick and friendly"},
+    "Score": {"answers": 8, "score": 75.0, "margin": None, "mean": 4.13, "good_share": 75.0},
+    "SurveyResult": _RESULT,
+    "SurveyResults": {"survey_id": _SURVEY, "kind": "csat", "total": {**_RESULT, "group": None}, "groups": [_RESULT]},
     "Disclosure": {
         "contact_id": _CONTACT, "disclosed_at": _NOW,
         "sections": {"contact": [{"id": _CONTACT, "name": "Sari Dewi"}], "tags": [{"tag": "vip", "created_at": _THEN}]},
