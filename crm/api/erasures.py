@@ -13,7 +13,6 @@ from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import ContactId, get, post, put
 from crm.api.schemas import Body, Code
 from crm.contacts.contacts import ContactNotFound
-from crm.contributions import CONTRIBUTIONS
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.insights import disclosures, pages
@@ -21,6 +20,7 @@ from crm.insights.disclosures import Disclosure
 from crm.interactions import erasures, retention
 from crm.interactions.erasures import Erasure, ErasureNotFound
 from crm.interactions.retention import NoRetentionPolicy, RetentionPolicy, RetentionPreview
+from crm.keepers import KEEPERS
 
 _Locale = Annotated[
     str | None, QueryParameter(max_length=35, description="The language, such as `id` or `en`; else the contact's.")
@@ -42,7 +42,7 @@ async def get_personal_data(session: Session, contact_id: FromPath[ContactId], n
     It is what they may ask for: every row that is kept of them, by where it is kept. Others who took part in something
     are not named.
     """
-    return await disclosures.read(session, contact_id=contact_id, contributions=CONTRIBUTIONS, now=now)
+    return await disclosures.read(session, contact_id=contact_id, keepers=KEEPERS, now=now)
 
 
 @get(
@@ -59,14 +59,14 @@ async def show_personal_data(
 
     To be printed or sent. It loads nothing from anywhere.
     """
-    disclosed = await disclosures.read(session, contact_id=contact_id, contributions=CONTRIBUTIONS, now=now)
+    disclosed = await disclosures.read(session, contact_id=contact_id, keepers=KEEPERS, now=now)
     return pages.disclosure(disclosed, locale=locale)
 
 
 @get("/me/personal-data", scopes=MEMBER, problems=(ContactNotFound,))
 async def get_my_personal_data(session: Session, me: UUID, now: datetime) -> Disclosure:
     """Read all that is known of the member."""
-    return await disclosures.read(session, contact_id=me, contributions=CONTRIBUTIONS, now=now)
+    return await disclosures.read(session, contact_id=me, keepers=KEEPERS, now=now)
 
 
 @post("/contacts/{contact_id:uuid}/erasure", scopes={"contacts:write", "loyalty:adjust"}, problems=(ContactNotFound,))
@@ -82,7 +82,7 @@ async def erase_contact(
     """
     await idempotency.begin(session, request=once)
     return await erasures.erase(
-        session, contact_id=contact_id, reason=data.reason, contributions=CONTRIBUTIONS, by=by, once=once, now=now
+        session, contact_id=contact_id, reason=data.reason, keepers=KEEPERS, by=by, once=once, now=now
     )
 
 

@@ -15,11 +15,11 @@ from crm.api.schemas import Body
 from crm.contacts.contacts import ContactNotFound
 from crm.contacts.drafts import InvalidContact
 from crm.contacts.merging import MergeWithSelf
-from crm.contributions import CONTRIBUTIONS
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.interactions import merges
 from crm.interactions.merges import Merge, MergedFurther, MergeForgotten, MergeNotFound, MergeResult
+from crm.keepers import KEEPERS
 from crm.loyalty.moving import OpenHolds
 
 KEEP_MAX = 100
@@ -57,7 +57,7 @@ async def create_merge(
     await idempotency.begin(session, request=None if data.dry_run else once)
     result = await merges.merge(
         session, contact_id=data.contact_id, other_id=data.other_contact_id, keep=data.keep,
-        contributions=CONTRIBUTIONS, dry_run=data.dry_run, by=by, once=once, now=now,
+        keepers=KEEPERS, dry_run=data.dry_run, by=by, once=once, now=now,
     )  # fmt: skip
     return Response(result, status_code=200 if data.dry_run else 201)
 
@@ -93,7 +93,7 @@ async def undo_merge(session: Session, merge_id: FromPath[UUID], by: str, now: d
     Both contacts are there again, with what each had, points that were not spent since included. `not_undone` says
     what stayed as it was, and why. Again it changes nothing.
     """
-    return await merges.undo(session, merge_id=merge_id, contributions=CONTRIBUTIONS, by=by, now=now)
+    return await merges.undo(session, merge_id=merge_id, keepers=KEEPERS, by=by, now=now)
 
 
 handlers = [create_merge, list_merges, get_merge, undo_merge]

@@ -4,11 +4,8 @@ from typing import Final
 
 from crm.contacts.contributions import Contribution
 from crm.contacts.fields import Field
-from crm.contacts.personal_data import PERSONAL_DATA
 
 CONTRIBUTION: Final = Contribution(
-    name="contacts",
-    personal_data=PERSONAL_DATA,
     fields=(
         Field("name", "text", "c.name"),
         Field("given_name", "text", "c.given_name"),
@@ -23,5 +20,5 @@ CONTRIBUTION: Final = Contribution(
             "identities", "list", "ARRAY(SELECT DISTINCT i.kind FROM contact_identities i WHERE i.contact_id = c.id)"
         ),
         Field("attributes.", "any", "c.attributes -> {key}"),
-    ),
+    )
 )

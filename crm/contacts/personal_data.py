@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crm.contacts.contributions import PersonalData, Section
+from crm.contacts.keeping import PersonalData, Section
 
 PERSONAL_DATA: Final = PersonalData(
     tells=(

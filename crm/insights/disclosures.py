@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from crm.contacts import aliases, contacts
-from crm.contacts.contributions import Contribution
+from crm.contacts.keeping import Keeper
 from crm.db.session import Session
 
 
@@ -20,14 +20,12 @@ class Disclosure:
     sections: dict[str, list[dict[str, Any]]]
 
 
-async def read(
-    session: Session, *, contact_id: UUID, contributions: Sequence[Contribution], now: datetime
-) -> Disclosure:
+async def read(session: Session, *, contact_id: UUID, keepers: Sequence[Keeper], now: datetime) -> Disclosure:
     """The whole of it: one person's, and so not cut off anywhere. Raises ContactNotFound."""
     await contacts.get(session, contact_id=contact_id)
     ids = [contact_id, *await aliases.of(session, contact_id=contact_id)]
     sections: dict[str, list[dict[str, Any]]] = {}
-    for contribution in reversed(contributions):
-        for section in contribution.personal_data.tells:
+    for keeper in reversed(keepers):
+        for section in keeper.personal_data.tells:
             sections[section.name] = [row[0] for row in await session.fetch(section.query, ids)]
     return Disclosure(contact_id, now, sections)

@@ -2,9 +2,7 @@
 
 from typing import Final
 
-from crm.contacts.contributions import Contribution
 from crm.contacts.fields import Field, Fields
-from crm.interactions.personal_data import PERSONAL_DATA
 
 INTERACTIONS: Final = Fields([
     Field("channel", "text", "i.channel"),
@@ -12,5 +10,3 @@ INTERACTIONS: Final = Fields([
     Field("kind", "text", "i.kind"),
     Field("data.", "any", "i.data -> {key}"),
 ])  # fmt: skip
-
-CONTRIBUTION: Final = Contribution(name="interactions", personal_data=PERSONAL_DATA)

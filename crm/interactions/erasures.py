@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from crm.contacts import aliases, merging
 from crm.contacts.contacts import ContactNotFound
-from crm.contacts.contributions import Contribution, Erasing
+from crm.contacts.keeping import Erasing, Keeper
 from crm.db import idempotency, writes
 from crm.db.ids import uuid7
 from crm.db.session import Session
@@ -79,7 +79,7 @@ async def erase(
     *,
     contact_id: UUID,
     reason: str | None,
-    contributions: Sequence[Contribution],
+    keepers: Sequence[Keeper],
     by: str,
     once: idempotency.Request | None = None,
     now: datetime,
@@ -92,7 +92,7 @@ async def erase(
     await merging.lock(session, contact_ids=[contact_id])
     former = await aliases.of(session, contact_id=contact_id)
     erasing = Erasing(uuid7(), (contact_id, *former), by, now)
-    parts = [contribution.personal_data for contribution in contributions]
+    parts = [keeper.personal_data for keeper in keepers]
     for part in parts:
         if part.settle is not None:
             await part.settle(session, erasing=erasing)

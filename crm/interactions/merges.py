@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from crm.contacts import contacts, merging
 from crm.contacts.contacts import Contact
-from crm.contacts.contributions import Contribution
+from crm.contacts.keeping import Keeper
 from crm.contacts.merging import Merging, NotUndone, Side
 from crm.db import idempotency, writes
 from crm.db.ids import uuid7
@@ -113,7 +113,7 @@ async def merge(
     contact_id: UUID,
     other_id: UUID,
     keep: Mapping[str, Side],
-    contributions: Sequence[Contribution],
+    keepers: Sequence[Keeper],
     dry_run: bool = False,
     by: str,
     once: idempotency.Request | None = None,
@@ -125,15 +125,13 @@ async def merge(
     """
     asked = Merging(uuid7(), contact_id, other_id, by, now)
     if dry_run:
-        return await _preview(session, asked, keep, contributions)
-    result = await _merge(session, asked, keep, contributions)
+        return await _preview(session, asked, keep, keepers)
+    result = await _merge(session, asked, keep, keepers)
     await idempotency.keep(session, request=once, contact_id=contact_id, result=result, now=now)
     return result
 
 
-async def undo(
-    session: Session, *, merge_id: UUID, contributions: Sequence[Contribution], by: str, now: datetime
-) -> Merge:
+async def undo(session: Session, *, merge_id: UUID, keepers: Sequence[Keeper], by: str, now: datetime) -> Merge:
     """Make two contacts of one again, as far as nobody has used since what was moved; again it changes nothing.
 
     Raises MergeNotFound, MergedFurther, MergeForgotten.
@@ -148,11 +146,9 @@ async def undo(
     await _check_is_last(session, found)
     count = await _recorded_since(session, found)
     not_undone = await merging.undo(session, merging=undoing, memory=row["memory"][OWN])
-    for contribution in contributions:
-        if contribution.move is not None and contribution.name in row["memory"]:
-            not_undone += await contribution.move.undo(
-                session, merging=undoing, memory=row["memory"][contribution.name]
-            )
+    for keeper in keepers:
+        if keeper.move is not None and keeper.name in row["memory"]:
+            not_undone += await keeper.move.undo(session, merging=undoing, memory=row["memory"][keeper.name])
     if count:
         more = " or more" if count == _SINCE_MAX else ""
         not_undone.append(
@@ -204,26 +200,24 @@ async def page(session: Session, *, contact_id: UUID | None, before: UUID | None
 
 
 async def _preview(
-    session: Session, asked: Merging, keep: Mapping[str, Side], contributions: Sequence[Contribution]
+    session: Session, asked: Merging, keep: Mapping[str, Side], keepers: Sequence[Keeper]
 ) -> MergeResult:
     try:
         async with session.savepoint():
-            raise _Preview(await _merge(session, asked, keep, contributions))  # noqa: TRY301 - it ends the savepoint
+            raise _Preview(await _merge(session, asked, keep, keepers))  # noqa: TRY301 - it ends the savepoint
     except _Preview as preview:
         return replace(preview.result, status="preview")
 
 
-async def _merge(
-    session: Session, asked: Merging, keep: Mapping[str, Side], contributions: Sequence[Contribution]
-) -> MergeResult:
+async def _merge(session: Session, asked: Merging, keep: Mapping[str, Side], keepers: Sequence[Keeper]) -> MergeResult:
     before, after, moved = await merging.merge(session, merging=asked, keep=keep)
     shown: dict[str, Any] = {}
     memory: dict[str, Any] = {OWN: moved.memory}
-    for contribution in contributions:
-        if contribution.move is not None:
-            theirs = await contribution.move.merge(session, merging=asked)
+    for keeper in keepers:
+        if keeper.move is not None:
+            theirs = await keeper.move.merge(session, merging=asked)
             shown |= theirs.shown
-            memory[contribution.name] = theirs.memory
+            memory[keeper.name] = theirs.memory
     values = (asked.contact_id, asked.id, asked.other_id, "merged", shown, memory, asked.by, asked.now)
     told = {"merge_id": asked.id, "other_contact_id": asked.other_id, **contacts.changes(before, after)}
     await writes.write(

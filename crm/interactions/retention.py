@@ -9,8 +9,8 @@ from uuid import UUID
 from asyncpg import Record
 
 from crm.contacts.contacts import ContactNotFound
-from crm.contacts.contributions import Contribution
 from crm.contacts.durations import Duration
+from crm.contacts.keeping import Keeper
 from crm.db.session import Session
 from crm.errors import NotFound
 from crm.interactions import erasures
@@ -127,7 +127,7 @@ async def begin(session: Session, *, now: datetime) -> bool:
     )
 
 
-async def advance(session: Session, *, contributions: Sequence[Contribution], now: datetime) -> bool:
+async def advance(session: Session, *, keepers: Sequence[Keeper], now: datetime) -> bool:
     """Carry the policy out for the next contacts; False after the last of them. Two at once take turns."""
     row = await session.fetchrow(f"SELECT {_SELECTED}, position FROM retention_policies FOR NO KEY UPDATE")
     if row is None:
@@ -137,9 +137,7 @@ async def advance(session: Session, *, contributions: Sequence[Contribution], no
     erased = 0
     for contact_id in await _idle(session, policy, chunk, now):
         try:
-            await erasures.erase(
-                session, contact_id=contact_id, reason=REASON, contributions=contributions, by=BY, now=now
-            )
+            await erasures.erase(session, contact_id=contact_id, reason=REASON, keepers=keepers, by=BY, now=now)
         except ContactNotFound:  # somebody was faster
             continue
         erased += 1

@@ -2,10 +2,10 @@
 
 from datetime import datetime, timedelta
 
-from crm.contributions import CONTRIBUTIONS
 from crm.db import idempotency, queue
 from crm.db.session import Database
 from crm.interactions import retention
+from crm.keepers import KEEPERS
 
 IDEMPOTENCY_KEYS_KEPT = timedelta(hours=72)
 QUEUE_LOG_KEPT = timedelta(days=30)
@@ -25,7 +25,7 @@ async def keep_retention(database: Database, *, now: datetime) -> None:
     going_on = True
     while going_on:
         async with database.begin() as session:
-            going_on = await retention.advance(session, contributions=CONTRIBUTIONS, now=now)
+            going_on = await retention.advance(session, keepers=KEEPERS, now=now)
 
 
 async def purge_queue_log(database: Database, *, now: datetime) -> None:

@@ -7,13 +7,8 @@ from crm.contacts.conditions import Condition
 from crm.contacts.contributions import Contribution
 from crm.contacts.fields import Field
 from crm.interactions.contribution import INTERACTIONS
-from crm.loyalty import moving
-from crm.loyalty.personal_data import PERSONAL_DATA
 
 CONTRIBUTION: Final = Contribution(
-    name="loyalty",
-    personal_data=PERSONAL_DATA,
-    move=moving,
     fields=(
         Field("tier", "text", "(SELECT t.name FROM tiers t WHERE t.program_id = a.program_id AND t.id = a.tier_id)"),
         Field("points.available", "number", "coalesce(a.available, 0)"),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crm.contacts.contributions import Erasing, PersonalData, Section
+from crm.contacts.keeping import Erasing, PersonalData, Section
 from crm.db.session import Session
 from crm.loyalty import holds, journal
 from crm.loyalty.books import MERGED

@@ -9,11 +9,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from crm.contributions import CONTRIBUTIONS
 from crm.db.embedded import EmbeddedPostgres
 from crm.db.ids import uuid7
 from crm.interactions import retention
 from crm.jobs import housekeeping
+from crm.keepers import KEEPERS
 from crm.loyalty import audit
 from tests.interactions.test_merges import contact, made, merge, pair
 from tests.loyalty.shop import Shop, at_once, checksum, statuses
@@ -299,7 +299,7 @@ async def test_a_night_that_was_broken_off_goes_on_where_it_stopped(client, sess
     late = datetime.now(UTC) + timedelta(days=90)
     async with client.database.begin() as inside:
         await retention.begin(inside, now=late)
-        await retention.advance(inside, contributions=CONTRIBUTIONS, now=late)
+        await retention.advance(inside, keepers=KEEPERS, now=late)
     assert await session.fetchval("SELECT count(*) FROM contacts") == len(people) - 2
     await night(client, late)
     assert await session.fetchval("SELECT count(*) FROM contacts") == 0
