@@ -1,4 +1,4 @@
-"""Searches and filters use their indexes, with 100,000 contacts and with 100,000 interactions: no table is read whole."""
+"""Searches and filters use their indexes, with 100,000 contacts and 100,000 interactions: no table is read whole."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
