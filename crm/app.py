@@ -38,6 +38,7 @@ from crm.api import (
     rewards,
     routes,
     surveys,
+    tasks,
     voucher_pools,
     vouchers,
 )
@@ -52,6 +53,7 @@ V1 = [
     *merges.handlers,
     *erasures.handlers,
     *surveys.handlers,
+    *tasks.handlers,
     *interactions.handlers,
     *programs.handlers,
     *backtests.handlers,
