@@ -35,6 +35,8 @@ from crm.api import (
     requests,
     rewards,
     routes,
+    search,
+    segments,
     voucher_pools,
     vouchers,
 )
@@ -45,6 +47,8 @@ from crm.settings import Settings
 V1 = [
     *keys.handlers,
     *contacts.handlers,
+    *search.handlers,
+    *segments.handlers,
     *identities.handlers,
     *interactions.handlers,
     *programs.handlers,
