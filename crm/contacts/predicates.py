@@ -18,6 +18,7 @@ Bind: TypeAlias = Callable[[Any, str], str]
 _TYPES: Final[dict[Type, str]] = {
     "text": "text", "number": "numeric", "date": "date", "instant": "timestamptz", "boolean": "boolean",
 }  # fmt: skip
+_EQUALITY: Final = frozenset({"eq", "ne", "in", "not_in"})
 _ORDERS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -64,6 +65,8 @@ def _denied(part: str) -> str:
 
 
 def _of_scalar(asked: Comparison, bind: Bind, now: datetime) -> str:
+    if asked.field.among is not None and asked.op in _EQUALITY:
+        return _among(asked, asked.field.among, bind)
     found, kind = f"({column(asked.field, bind)})", _TYPES[asked.field.type]
     match asked.op:
         case "exists":
@@ -95,14 +98,16 @@ def _anniversary(asked: Comparison, found: str, bind: Bind, now: datetime) -> st
 def _of_list(asked: Comparison, bind: Bind, now: datetime) -> str:
     if asked.op == "exists":
         return f"cardinality({column(asked.field, bind)}) > 0"
+    return _among(asked, asked.field.among or f"({asked.field.sql}) && {{values}}", bind)
+
+
+def _among(asked: Comparison, template: str, bind: Bind) -> str:
     values = bind(asked.value if isinstance(asked.value, tuple) else [asked.value], "text[]")
-    if asked.field.among is not None:
-        return asked.field.among.format(values=values)
-    return f"({column(asked.field, bind)}) && {values}"
+    return template.format(values=values, key=None if asked.field.key is None else bind(asked.field.key, "text"))
 
 
 def _of_any(asked: Comparison, bind: Bind, now: datetime) -> str:
-    if asked.field.within is not None and asked.op in {"eq", "ne", "in", "not_in"}:
+    if asked.field.within is not None and asked.op in _EQUALITY:
         return _within(asked, bind)
     found = f"({column(asked.field, bind)})"
     kind, text = f"jsonb_typeof({found})", f"({found} #>> '{{}}')"
@@ -132,11 +137,12 @@ def _within(asked: Comparison, bind: Bind) -> str:
     """Whether what the field is read from contains an object with one of the values, alone or in a list of texts."""
     values = asked.value if isinstance(asked.value, tuple) else (asked.value,)
     key, kind = bind(asked.field.key, "text"), _TYPES[asked.type]
-    given = bind(values, f"{kind}[]")
-    objects = f"SELECT jsonb_build_object({key}, v) FROM unnest({given}) v"
+    # Each by itself, so that the planner can look up how many contacts have it.
+    given = [bind(value, kind) for value in values]
+    objects = [f"jsonb_build_object({key}, {value})" for value in given]
     if asked.op in {"in", "not_in"} and kind == "text":
-        objects += f" UNION ALL SELECT jsonb_build_object({key}, jsonb_build_array(v)) FROM unnest({given}) v"
-    return f"{asked.field.within} @> ANY (ARRAY({objects}))"
+        objects += [f"jsonb_build_object({key}, jsonb_build_array({value}))" for value in given]
+    return f"{asked.field.within} @> ANY (ARRAY[{', '.join(objects)}])"
 
 
 _BY_TYPE: Final[dict[Type, Callable[[Comparison, Bind, datetime], str]]] = {

@@ -219,6 +219,7 @@ def _among(contact_ids: list[UUID], contact_id: str, bind: Bind) -> str:
 
 async def _settle(session: Session, selection: Selection, segment: Segment, scope: _Scope) -> Difference:
     """Let the contacts of the scope enter and leave a segment that is locked, as the selection says."""
+    await selections.plan_each(session)
     args: list[Any] = []
     bind = predicates.bound_to(args)
     source, where = selection.sql(bind)

@@ -124,9 +124,15 @@ async def preview(session: Session, *, selection: Selection, sample: int) -> Pre
     return Preview(total, [found.contact for found in newest])
 
 
+async def plan_each(session: Session) -> None:
+    """Have the statements of this transaction planned for what they are about: what is rare is found otherwise."""
+    await session.execute("SELECT set_config('plan_cache_mode', 'force_custom_plan', true)")
+
+
 @asynccontextmanager
 async def _in_time(session: Session) -> AsyncIterator[None]:
     """Gives the statement within, and the rest of the transaction, no more time than somebody waits for."""
+    await plan_each(session)
     await session.execute("SELECT set_config('statement_timeout', $1, true)", f"{SECONDS_MAX}s")
     try:
         yield
