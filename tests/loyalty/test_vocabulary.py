@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Coroutine, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -33,6 +33,7 @@ from crm.loyalty import programs
 from crm.loyalty.vocabulary import VOCABULARY
 
 EXAMPLES = int(os.environ.get("CRM_TEST_EXAMPLES", "60"))
+LIMIT = 3
 ZONES = ["Asia/Jakarta", "America/New_York", "Pacific/Kiritimati"]
 NOWS = [
     datetime(2026, 2, 28, 12, tzinfo=UTC),  # 29 February has no other day this year
@@ -306,7 +307,7 @@ async def _found(selection: Selection, session: Session, sort: Any) -> list[UUID
     """All pages put together."""
     ids: list[UUID] = []
     after = None
-    while page := await selections.page(session, selection=selection, sort=sort, after=after, limit=3):
+    while page := await selections.page(session, selection=selection, sort=sort, after=after, limit=LIMIT):
         ids.extend(found.contact.id for found in page)
         after = page[-1].position
     return ids
@@ -325,20 +326,57 @@ async def _found(selection: Selection, session: Session, sort: Any) -> list[UUID
 def test_sql_finds_those_of_whom_python_says_that_the_condition_holds(world, people, alone, together, now, zone, sort):
     world.begin()
     world.run(_store(world, people, now))
-    local = now.astimezone(zone)
-    frame = Frame({"program_id": world.program_id}, zone)
     for condition in (*alone, *together):
-        selection = Selection(VOCABULARY, condition, frame, local)
-        expected = {
-            person.id
-            for person in people
-            if conditions.holds(condition, _facts(world, person, condition, now, zone), now=local)
-        }
-        found = world.run(_found(selection, world.session, sort))
-        assert set(found) == expected, condition
-        assert len(found) == len(expected) == world.run(selections.count(world.session, selection=selection))
-        assert found == _sorted(people, found, sort)
-        _note(world, condition, bool(expected), len(expected) < len(people))
+        _note(world, condition, *_assert_agreed(world, people, condition, now, zone, sort))
+
+
+def _assert_agreed(
+    world: World, people: Sequence[Person], condition: Condition, now: datetime, zone: ZoneInfo, sort: Any
+) -> tuple[bool, bool]:
+    """That both find the same people; whether these are any, and whether they are not all."""
+    local = now.astimezone(zone)
+    selection = Selection(VOCABULARY, condition, Frame({"program_id": world.program_id}, zone), local)
+    expected = {
+        person.id
+        for person in people
+        if conditions.holds(condition, _facts(world, person, condition, now, zone), now=local)
+    }
+    found = world.run(_found(selection, world.session, sort))
+    assert set(found) == expected, condition
+    assert len(found) == len(expected) == world.run(selections.count(world.session, selection=selection))
+    assert found == _sorted(people, found, sort)
+    return bool(expected), len(expected) < len(people)
+
+
+# Where days, months and spells end.
+BORN = [
+    *(date(1990, month, day) for month, day in [(2, 27), (2, 28), (3, 1), (3, 8), (3, 9), (3, 31), (4, 1), (11, 22)]),
+    date(1992, 2, 29), date(2008, 2, 28), date(2008, 2, 29), date(2008, 11, 22), date(2008, 3, 1),
+]  # fmt: skip
+AGO = [
+    span + shift
+    for span in (timedelta(), timedelta(hours=1), timedelta(hours=23), *map(timedelta, (1, 28, 29, 30, 31, 90)))
+    for shift in (timedelta(), timedelta(microseconds=1), -timedelta(microseconds=1), timedelta(hours=1))
+]
+BOUNDS = [
+    *({"field": "birth_on", "op": "anniversary", "value": value} for value in ("day", "month")),
+    *({"field": "birth_on", "op": op, "value": {"ago": "P18Y"}} for op in ("eq", "lte", "gt")),
+    *({"field": "created_at", "op": op, "value": {"ago": ago}} for op in ("gt", "gte") for ago in ("P1D", "P1M")),
+    *({"did": "visit", "count": {"gte": 1}, "within": within} for within in ("P1D", "P1M", "P90D", "PT1H", "P1MT1H")),
+    {"did": "visit"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("now", NOWS)
+def test_sql_and_python_end_a_day_a_month_and_a_spell_at_the_same_moment(world, now, zone):
+    world.begin()
+    nobody = Person("Sari", None, None, None, timedelta(), [], [], {}, None, [], [])
+    people = [replace(nobody, id=uuid7(), birth_on=born) for born in BORN]
+    people += [replace(nobody, id=uuid7(), created_ago=ago, happened=[("visit", ago, "web", None, {})]) for ago in AGO]
+    world.run(_store(world, people, now))
+    for condition in filter(None, map(_parsed, BOUNDS)):
+        _assert_agreed(world, people, condition, now, ZoneInfo(zone), "name")
 
 
 def _sorted(people: Sequence[Person], found: Sequence[UUID], sort: str) -> list[UUID]:
