@@ -11,7 +11,7 @@ STORES: Final = 20
 """Attributes: every contact has one of so many stores, and a number that nobody else has."""
 RARE: Final = 1_000
 """One of so many contacts has the tag `rare`, one of ten `vip`."""
-GOLD_FROM: Final = 2_000
+TIER_FROM: Final = 2_000
 
 _NAMES: Final = "ARRAY['Sari', 'Budi', 'Ayu', 'Dewi', 'Bambang', 'Putri', 'Agus', 'Rina', 'Joko', 'Wulan']"
 _ONES: Final = "FROM generate_series(1, $1::bigint) i CROSS JOIN LATERAL (SELECT {member} AS id) m".format(
@@ -23,7 +23,7 @@ _TABLES: Final = {
         SELECT m.id, ({_NAMES})[1 + i * 7919 % 9973 % 10] || ' ' || substr(md5(i::text), 1, 8),
             CASE WHEN i % 4 > 0 THEN date '1960-01-01' + (i * 7919 % 16000)::int END,
             jsonb_build_object('store', 'S' || i * 31 % {STORES}, 'number', i),
-            now() - i * interval '1 minute', now() - i * 7919 % $1 * interval '1 minute'
+            now() - i * interval '1 minute', now() - i * 104729 % $1 * interval '1 minute'
         {_ONES}
     """,
     "contact_identities": f"""
@@ -40,13 +40,15 @@ _TABLES: Final = {
         SELECT m.id, t.tag, now() {_ONES} CROSS JOIN LATERAL (VALUES ('regular', 1), ('vip', 10), ('rare', {RARE}))
             AS t (tag, each) WHERE i % t.each = 0
     """,
-    # $2 program. Whoever has spent much is in the first of its tiers.
+    # $2 program. Whoever has much is in the first of its tiers.
     "loyalty_accounts": f"""
-        INSERT INTO loyalty_accounts (contact_id, program_id, available, lifetime_earned, tier_id, enrolled_at, updated_at)
-        SELECT m.id, $2::uuid, i * 7919 % 5000, 5000, CASE WHEN i * 7919 % 5000 > {GOLD_FROM} THEN t.id END, now(), now()
-        {_ONES} CROSS JOIN (SELECT id FROM tiers WHERE program_id = $2::uuid ORDER BY threshold LIMIT 1) t
+        INSERT INTO loyalty_accounts (contact_id, program_id, available, lifetime_earned, tier_id, enrolled_at,
+            updated_at)
+        SELECT m.id, $2::uuid, p.points, p.points, CASE WHEN p.points > {TIER_FROM} THEN t.id END, now(), now()
+        {_ONES} CROSS JOIN LATERAL (SELECT i * 7919 % 5000 AS points) p
+        CROSS JOIN (SELECT id FROM tiers WHERE program_id = $2::uuid ORDER BY threshold LIMIT 1) t
     """,
-    # $2 each contact's. In the order in which they would have come, over the year that has just ended.
+    # $2 for each contact. In the order in which they would have come, over the year that has just ended.
     "interactions": f"""
         INSERT INTO interactions (contact_id, id, occurred_at, recorded_at, channel, kind, data, by)
         SELECT {history.member_sql("1 + (i * 7919 + i * i % 97 * i) % $1")}, new_uuid7(), e.at, e.at, 'shop',

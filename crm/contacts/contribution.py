@@ -36,10 +36,7 @@ CONTRIBUTION: Final = Contribution(
                 WHERE m.contact_id = c.id AND s.archived_at IS NULL
             )""",
             among="""EXISTS (
-                SELECT FROM segment_members m WHERE m.contact_id = c.id AND m.segment_id = ANY (ARRAY(
-                    SELECT s.id FROM segments s
-                    WHERE s.archived_at IS NULL AND (s.name = ANY ({values}) OR s.id::text = ANY ({values}))
-                ))
+                SELECT FROM segment_members m WHERE m.contact_id = c.id AND m.segment_id = ANY (segment_ids({values}))
             )""",
         ),
         Field("attributes.", "any", "c.attributes -> {key}", within="c.attributes"),

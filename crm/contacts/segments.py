@@ -80,7 +80,7 @@ _SELECT: Final = f"""
     FROM segments s JOIN segment_evaluations e ON e.segment_id = s.id
 """
 _PAGE: Final = f"{_SELECT} WHERE s.archived_at IS NULL AND ($1::uuid IS NULL OR s.id < $1) ORDER BY s.id DESC LIMIT $2"
-_MEMBERS: Final = f"""
+MEMBERS: Final = f"""
     SELECT {SELECTED} FROM segment_members m JOIN contacts c ON c.id = m.contact_id
     WHERE m.segment_id = $1 AND ($2::uuid IS NULL OR m.contact_id < $2) ORDER BY m.contact_id DESC LIMIT $3
 """
@@ -289,7 +289,7 @@ async def evaluation(session: Session, *, segment_id: UUID) -> Evaluation:
 
 async def members(session: Session, *, segment_id: UUID, before: UUID | None = None, limit: int) -> list[Contact]:
     """Contacts that are in a segment, as far as is known, the newest contact first. Raises SegmentNotFound."""
-    rows = await session.fetch(_MEMBERS, segment_id, before, limit)
+    rows = await session.fetch(MEMBERS, segment_id, before, limit)
     if not rows:
         await _row(session, segment_id)
     return [contacts.of_row(row) for row in rows]

@@ -84,17 +84,18 @@ _NEWS: Final = """
     SELECT xid, id, contact_id, kind, recorded_at FROM interactions
     WHERE (xid, id) > ($1::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xid, id LIMIT $3
 """
-# In a database that was restored into another server, the numbers of transactions may begin again.
-_POSITION: Final = """
-    SELECT least(xid, pg_snapshot_xmin(pg_current_snapshot())) AS xid,
-        CASE WHEN xid <= pg_snapshot_xmin(pg_current_snapshot()) THEN interaction_id ELSE $2 END AS interaction_id
-    FROM timeline_cursors WHERE name = $1 FOR UPDATE
+_ENSURE_CURSOR: Final = """
+    INSERT INTO timeline_cursors (name, xid, interaction_id) VALUES ($1, pg_snapshot_xmin(pg_current_snapshot()), $2)
+    ON CONFLICT DO NOTHING
 """
-_REMEMBER: Final = """
-    INSERT INTO timeline_cursors (name, xid, interaction_id)
-    VALUES ($1, coalesce($2::xid8, pg_snapshot_xmin(pg_current_snapshot())), $3)
-    ON CONFLICT (name) DO UPDATE SET xid = excluded.xid, interaction_id = excluded.interaction_id
+# `head` is behind all that is done already. In a database that was restored into another server, the numbers of
+# transactions may have begun again.
+_CURSOR_NOW: Final = """
+    SELECT h.head, least(c.xid, h.head) AS xid, CASE WHEN c.xid <= h.head THEN c.interaction_id ELSE $2 END AS id
+    FROM timeline_cursors c, (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS head) h
+    WHERE c.name = $1 FOR UPDATE OF c
 """
+_MOVE_CURSOR: Final = "UPDATE timeline_cursors SET xid = $2, interaction_id = $3 WHERE name = $1"
 
 _log = structlog.get_logger(__name__)
 
@@ -182,19 +183,21 @@ async def follow(session: Session, *, vocabulary: Vocabulary, now: datetime) -> 
 
     What depends on the time alone is found by the evaluation of all contacts.
     """
-    position = await session.fetchrow(_POSITION, _CURSOR, _FIRST)
-    wanted = await session.fetchval(f"SELECT EXISTS (SELECT FROM segments WHERE {_FOLLOWING})")
-    if position is None or not wanted:
-        await session.execute(_REMEMBER, _CURSOR, None, _FIRST)
+    await session.execute(_ENSURE_CURSOR, _CURSOR, _FIRST)
+    cursor = await session.fetchrow(_CURSOR_NOW, _CURSOR, _FIRST)
+    assert cursor is not None, "it was made before"
+    head, *last = cursor
+    if not await session.fetchval(f"SELECT EXISTS (SELECT FROM segments WHERE {_FOLLOWING})"):
+        await session.execute(_MOVE_CURSOR, _CURSOR, head, _FIRST)
         return False
-    news = await session.fetch(_NEWS, *position, FOLLOWED)
-    if not news:
-        return False
-    people = {row["contact_id"] for row in news if row["kind"] not in {ENTERED, LEFT}}
-    # The clock of whoever recorded it may be ahead of this one.
-    moment = max(now, *(row["recorded_at"] for row in news))
-    await evaluate_for(session, vocabulary=vocabulary, contact_ids=people, now=moment)
-    await session.execute(_REMEMBER, _CURSOR, news[-1]["xid"], news[-1]["id"])
+    news = await session.fetch(_NEWS, *last, FOLLOWED)
+    if news:
+        people = {row["contact_id"] for row in news if row["kind"] not in {ENTERED, LEFT}}
+        # The clock of whoever recorded it may be ahead of this one.
+        moment = max(now, *(row["recorded_at"] for row in news))
+        await evaluate_for(session, vocabulary=vocabulary, contact_ids=people, now=moment)
+        last = [news[-1]["xid"], news[-1]["id"]]
+    await session.execute(_MOVE_CURSOR, _CURSOR, *last)
     return len(news) == FOLLOWED
 
 

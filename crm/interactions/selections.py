@@ -82,6 +82,14 @@ async def page(
     session: Session, *, selection: Selection, sort: Sort, after: Position | None = None, limit: int
 ) -> list[Found]:
     """Contacts in an order, those that come after a position. Raises SearchTooBroad."""
+    query, args = page_query(selection, sort=sort, after=after, limit=limit)
+    async with _in_time(session):
+        rows = await session.fetch(query, *args)
+    return [Found(contacts.of_row(row), (row["sorted_by"], row["id"])) for row in rows]
+
+
+def page_query(selection: Selection, *, sort: Sort, after: Position | None = None, limit: int) -> tuple[str, list[Any]]:
+    """The statement of a page, with its arguments."""
     args: list[Any] = []
     bind = predicates.bound_to(args)
     source, where = selection.sql(bind)
@@ -89,15 +97,11 @@ async def page(
     direction, beyond = ("DESC", "<") if sort.startswith("-") else ("ASC", ">")
     if after is not None:
         where += f" AND ({key}, c.id) {beyond} ({bind(after[0], kind)}, {bind(after[1], 'uuid')})"
-    async with _in_time(session):
-        rows = await session.fetch(
-            f"""
-            SELECT {SELECTED}, {key} AS sorted_by FROM {source} WHERE {where}
-            ORDER BY {key} {direction}, c.id {direction} LIMIT {bind(limit, "int")}
-            """,
-            *args,
-        )
-    return [Found(contacts.of_row(row), (row["sorted_by"], row["id"])) for row in rows]
+    query = f"""
+        SELECT {SELECTED}, {key} AS sorted_by FROM {source} WHERE {where}
+        ORDER BY {key} {direction}, c.id {direction} LIMIT {bind(limit, "int")}
+    """
+    return query, args
 
 
 async def count(session: Session, *, selection: Selection) -> int:
