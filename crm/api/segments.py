@@ -110,7 +110,10 @@ async def create_segment(
     problems=(InvalidCondition, ProgramNotFound, SearchTooBroad),
 )
 async def preview_segment(session: Session, data: SegmentTrial, now: datetime) -> Preview:
-    """Try a condition: how many contacts would be in such a segment, and the newest ten of them."""
+    """Try the condition of a segment.
+
+    The answer says how many contacts would be in it, and shows the newest ten of them.
+    """
     selection = await selections.select(
         session,
         vocabulary=VOCABULARY,
@@ -157,7 +160,10 @@ async def change_segment(
 async def archive_segment(
     session: Session, segment_id: FromPath[UUID], now: datetime, if_match: IfMatch = None
 ) -> None:
-    """Archive a segment: for conditions nobody is in it any more, and its name is free for another."""
+    """Archive a segment.
+
+    For conditions nobody is in it any more, and its name is free for another.
+    """
     await segments.archive(session, segment_id=segment_id, version=version_of(if_match), now=now)
 
 

@@ -128,16 +128,22 @@ async def preview(session: Session, *, selection: Selection, sample: int) -> Pre
     return Preview(total, [found.contact for found in newest])
 
 
-async def plan_each(session: Session) -> None:
-    """Have the statements of this transaction planned for what they are about: what is rare is found otherwise."""
-    await session.execute("SELECT set_config('plan_cache_mode', 'force_custom_plan', true)")
+async def plan_each(session: Session, *, seconds_max: float | None = None) -> None:
+    """Have the statements of this transaction planned for what they ask: what is rare is found otherwise.
+
+    `seconds_max` is how long each of them may take.
+    """
+    limit = "current_setting('statement_timeout')" if seconds_max is None else f"'{seconds_max}s'"
+    await session.execute(
+        "SELECT set_config('plan_cache_mode', 'force_custom_plan', true), "
+        f"set_config('statement_timeout', {limit}, true)"
+    )
 
 
 @asynccontextmanager
 async def _in_time(session: Session) -> AsyncIterator[None]:
     """Gives the statement within, and the rest of the transaction, no more time than somebody waits for."""
-    await plan_each(session)
-    await session.execute("SELECT set_config('statement_timeout', $1, true)", f"{SECONDS_MAX}s")
+    await plan_each(session, seconds_max=SECONDS_MAX)
     try:
         yield
     except asyncpg.QueryCanceledError as error:
