@@ -37,6 +37,8 @@ from crm.api import (
     requests,
     rewards,
     routes,
+    search,
+    segments,
     surveys,
     tasks,
     voucher_pools,
@@ -49,6 +51,8 @@ from crm.settings import Settings
 V1 = [
     *keys.handlers,
     *contacts.handlers,
+    *search.handlers,
+    *segments.handlers,
     *identities.handlers,
     *merges.handlers,
     *erasures.handlers,

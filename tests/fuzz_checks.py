@@ -59,6 +59,7 @@ _RULES = frozenset(
         "points_out_of_range",
         "program_required",
         "reserved_kind",
+        "search_too_broad",
         "unknown_discount_line",
         "unknown_contact",
         "unknown_reward",

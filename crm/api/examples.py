@@ -28,6 +28,7 @@ _FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
 _SURVEY: Final = "0198f3bf-3f40-7152-9d6e-6f7e8d9c0b1a"
 _ERASURE: Final = "0198f3be-3f40-7152-9d6e-7f8091a2b3c4"
 _BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
+_SEGMENT: Final = "0198f3b9-1a2b-7c3d-8e4f-5a6b7c8d9e0f"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _LATER: Final = "2026-12-01T17:00:00Z"
@@ -149,6 +150,23 @@ _COHORT: Final = {
 _DOUBLE: Final = {"name": "Twice from 50,000", "kind": "multiplier", "factor": "2", "min_spend": "50000"}
 _QUESTION: Final = {"rules": [_NEW_RULE, _DOUBLE], "include_drafts": False, "conditions": "now"}
 _OCTOBER: Final = {"from": "2026-10-01", "to": "2026-10-31"}
+_LAPSED: Final = {
+    "all": [
+        {"field": "tags", "op": "contains", "value": "vip"}, {"did": "purchase", "count": {"gte": 3}},
+        {"not": {"did": "purchase", "within": "P60D"}},
+    ]
+}  # fmt: skip
+_NEW_SEGMENT: Final[Mapping[str, Any]] = {
+    "name": "VIPs who stay away", "description": "To be called by the manager.", "condition": _LAPSED,
+    "program_id": None, "refresh": "daily",
+}  # fmt: skip
+_FOUND: Final[Mapping[str, Any]] = {
+    "id": _CONTACT, **_SARI, "version": 1, "created_at": _NOW, "updated_at": _NOW,
+    "identities": [
+        {"kind": "email", "account": "", "value": "sari@example.com", "raw": "Sari@example.com", "verified": False},
+        {"kind": "phone", "account": "", "value": "+628123456789", "raw": "+62 812-3456-789", "verified": False},
+    ],
+}  # fmt: skip
 
 EXAMPLES: Final[Mapping[str, Any]] = {
     "NewKey": {"name": "Till 3", "scopes": ["contacts:read", "loyalty:award"]},
@@ -166,15 +184,22 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     },
     "ContactPatch": {"name": "Sari Dewi Lestari", "attributes": {"favourite_store": None}},
     "ContactBatch": {"items": [{"name": "Budi"}, {"name": "Ayu", "tags": ["vip"]}]},
-    "Contact": {
-        "id": _CONTACT,
-        **_SARI,
-        "identities": [
-            {"kind": "email", "account": "", "value": "sari@example.com", "raw": "Sari@example.com", "verified": False},
-            {"kind": "phone", "account": "", "value": "+628123456789", "raw": "+62 812-3456-789", "verified": False},
-        ],
-        "version": 1, "created_at": _NOW, "updated_at": _NOW,
+    "Contact": _FOUND,
+    "ContactSearch": {"filter": _LAPSED, "sort": "name", "count": True, "limit": 20},
+    "ContactsFound": {"items": [_FOUND], "next_cursor": None, "total": 1},
+    "NewSegment": _NEW_SEGMENT,
+    "SegmentPatch": {"refresh": "hourly"},
+    "Segment": {
+        "id": _SEGMENT, **_NEW_SEGMENT, "version": 1, "members_count": 1, "evaluated_at": _NOW, "by": "key:Till 3",
+        "created_at": _NOW, "updated_at": _NOW, "archived_at": None,
     },
+    "SegmentTrial": {"condition": _LAPSED},
+    "Preview": {"count": 1, "sample": [_FOUND]},
+    "Evaluation": {
+        "segment_id": _SEGMENT, "status": "completed", "version": 1, "requested_at": _NOW, "evaluated_at": _NOW,
+        "contacts_count": 402, "members_count": 1,
+    },
+    "SegmentOfContact": {"id": _SEGMENT, "name": "VIPs who stay away", "entered_at": _NOW},
     "IdentityBody": {"kind": "whatsapp", "value": "+62 812-3456-789", "verified": True},
     "Identity": {
         "kind": "whatsapp", "account": "", "value": "+628123456789", "raw": "+62 812-3456-789", "verified": True,

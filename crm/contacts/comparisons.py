@@ -1,8 +1,8 @@
 """One field compared with what a condition asks of it: the operators of each type, and what each of them means.
 
 What is absent (nothing, or an empty list) is true of no comparison; so is a value of another type in a field of any
-type. `ne` and `not_in` are the exact opposites of `eq` and `in`, and therefore hold for what is absent. In SQL that is
-`coalesce(…, false)` around a comparison, and NOT around that.
+type. `ne` and `not_in` are the exact opposites of `eq` and `in`, and therefore hold for what is absent. The same in SQL
+is in `predicates`.
 
 Text is compared by its characters, with its case. `in` holds for a list that has one of the values.
 """
@@ -111,9 +111,9 @@ def holds(asked: Comparison, found: Any, *, now: datetime) -> bool:
         case "exists":
             return (found is not None and found != []) is asked.value
         case "eq":
-            return _equal(found, _wanted(asked, now))
+            return _equal(found, wanted(asked, now))
         case "ne":
-            return not _equal(found, _wanted(asked, now))
+            return not _equal(found, wanted(asked, now))
         case "in":
             return _is_among(found, asked.value)
         case "not_in":
@@ -124,13 +124,14 @@ def holds(asked: Comparison, found: Any, *, now: datetime) -> bool:
             return isinstance(found, str) and found.startswith(str(asked.value))
         case "anniversary":
             return _is_date(found) and (
-                (found.month, found.day) in _days_like(now) if asked.value == "day" else found.month == now.month
+                (found.month, found.day) in days_like(now) if asked.value == "day" else found.month == now.month
             )
         case _:
-            return _in_order(ORDERS[asked.op], found, _wanted(asked, now))
+            return _in_order(ORDERS[asked.op], found, wanted(asked, now))
 
 
-def _wanted(asked: Comparison, now: datetime) -> Value:
+def wanted(asked: Comparison, now: datetime) -> Value:
+    """The value to compare with at that moment: how long ago something was is a date or an instant then."""
     if not isinstance(asked.value, Ago):
         return asked.value
     then = asked.value.duration.before(now)
@@ -167,7 +168,7 @@ def _in_order(in_order: Callable[[Any, Any], bool], found: Any, wanted: Value) -
     return _is_date(found) and in_order(found, wanted)
 
 
-def _days_like(now: datetime) -> list[tuple[int, int]]:
+def days_like(now: datetime) -> list[tuple[int, int]]:
     """The (month, day) whose anniversary is today: 29 February counts as 28 in years that lack it."""
     today = (now.month, now.day)
     lacks = today == (2, 28) and (now.date().replace(month=3, day=1) - now.date()).days == 1

@@ -163,6 +163,8 @@ async def delete(session: Session, *, contact_id: UUID) -> None:
         """
         WITH untagged AS (
             DELETE FROM contact_tags WHERE contact_id = $1
+        ), unsegmented AS (
+            DELETE FROM segment_members WHERE contact_id = $1
         ), unknown AS (
             DELETE FROM contact_identities WHERE contact_id = $1 RETURNING value, kind, account
         ), freed AS (

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from crm.contacts.fields import Field, Fields
+from crm.contacts.predicates import Bind, bound_to, column
 from crm.db.session import Session
 
 
@@ -46,18 +47,13 @@ async def read(
 
     Contacts that do not exist are left out.
     """
-    needed = [contribution for contribution in contributions if any(map(contribution.knows, fields))]
     args: list[Any] = [contact_ids]
-    columns = [_bound(field, args) for field in fields]
-    parameters = []
-    for name, kind in dict.fromkeys(pair for contribution in needed for pair in contribution.asks):
-        args.append(asked[name])
-        parameters.append(f"${len(args)}::{kind} AS {name}")
+    bind = bound_to(args)
+    columns = [column(field, bind) for field in fields]
     rows = await session.fetch(
         f"""
         SELECT {", ".join(["c.id", *columns])}
-        FROM contacts c {f"CROSS JOIN (SELECT {', '.join(parameters)}) asked" if parameters else ""}
-        {" ".join(contribution.joins for contribution in needed)}
+        FROM {source(contributions=contributions, fields=fields, asked=asked, bind=bind)}
         WHERE c.id = ANY ($1)
         """,
         *args,
@@ -65,8 +61,14 @@ async def read(
     return {row[0]: {field.name: value for field, value in zip(fields, row[1:], strict=True)} for row in rows}
 
 
-def _bound(field: Field, args: list[Any]) -> str:
-    if field.key is None:
-        return field.sql
-    args.append(field.key)
-    return field.sql.format(key=f"${len(args)}::text")
+def source(
+    *, contributions: Iterable[Contribution], fields: Iterable[Field], asked: Mapping[str, Any], bind: Bind
+) -> str:
+    """What stands behind FROM where these fields are to be read: one row for each contact `c`."""
+    needed = [contribution for contribution in contributions if any(map(contribution.knows, fields))]
+    parameters = [
+        f"{bind(asked[name], kind)} AS {name}"
+        for name, kind in dict.fromkeys(pair for contribution in needed for pair in contribution.asks)
+    ]
+    questions = f"CROSS JOIN (SELECT {', '.join(parameters)}) asked" if parameters else ""
+    return " ".join(["contacts c", questions, *(contribution.joins for contribution in needed)])

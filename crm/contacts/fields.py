@@ -21,12 +21,17 @@ class Field:
 
     A name that ends in a dot stands for an open set: what comes behind the dot is the `key` of one of them, and `{key}`
     in `sql` the parameter that holds it.
+
+    Two things help SQL to find by an index what Python compares in `sql`: `among` asks whether it is one of the texts
+    in `{values}`, or a list that has one; `within` is the JSON object that a set of any type is read from.
     """
 
     name: str
     type: Type
     sql: str
     key: str | None = None
+    among: str | None = None
+    within: str | None = None
 
     @property
     def is_open(self) -> bool:

@@ -1,26 +1,24 @@
 """How often something happened with a contact: what the `did` of a condition asks, counted where the timeline is."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 from uuid import UUID
 
 import msgspec
 
-from crm.contacts import conditions
-from crm.contacts.comparisons import DECIMAL, Comparison
-from crm.contacts.conditions import All, AnyOf, Condition, Did, Facts, Not
+from crm.contacts import conditions, predicates
+from crm.contacts.conditions import Did, Facts
 from crm.contacts.durations import Duration
-from crm.contacts.fields import Type
+from crm.contacts.predicates import Bind
 from crm.db.session import Session
 from crm.interactions.timeline import Interaction
 
 Moment: TypeAlias = tuple[UUID, datetime]
 """A contact, and the time that is asked about, in UTC."""
 
-_Bind: TypeAlias = Callable[[Any, str], str]
-_TYPES: Final[Mapping[Type, str]] = {"text": "text", "number": "numeric", "boolean": "boolean"}
-_ORDERS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_BOUNDS: Final = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 async def count(
@@ -34,34 +32,39 @@ async def count(
     if not asked or not at:
         return {moment: {} for moment in at}
     args: list[Any] = [[contact_id for contact_id, _ in at], [moment for _, moment in at]]
-
-    def bind(value: Any, kind: str) -> str:
-        args.append(value)
-        return f"${len(args)}::{kind}"
-
+    bind = predicates.bound_to(args)
     columns = []
     since: dict[str, str] = {}
     for number, history in enumerate(asked):
-        clauses = ["i.contact_id = m.contact_id", f"i.kind = {bind(history.kind, 'text')}", "i.occurred_at <= m.at"]
+        start = None
         if history.within is not None:
-            since[f"since{number}"] = bind([_since(history.within, moment, zone) for _, moment in at], "timestamptz[]")
-            clauses.append(f"i.occurred_at >= m.since{number}")
-        if history.where is not None:
-            clauses.append(_clause(history.where, bind))
-        limit = bind(history.enough, "int")
-        columns.append(
-            f"(SELECT count(*) FROM (SELECT FROM interactions i WHERE {' AND '.join(clauses)} LIMIT {limit}) found)"
-        )
+            start = f"m.since{number}"
+            since[start] = bind([_since(history.within, moment, zone) for _, moment in at], "timestamptz[]")
+        found = _found(history, bind, contact="m.contact_id", until="m.at", since=start)
+        columns.append(_counted(history, bind, found))
     rows = await session.fetch(
         f"""
         SELECT {", ".join(columns)}
         FROM unnest({", ".join(["$1::uuid[]", "$2::timestamptz[]", *since.values()])}) WITH ORDINALITY
-            AS m ({", ".join(["contact_id", "at", *since, "number"])})
+            AS m ({", ".join(["contact_id", "at", *(name.removeprefix("m.") for name in since), "number"])})
         ORDER BY m.number
         """,
         *args,
     )
     return {moment: dict(zip(asked, row, strict=True)) for moment, row in zip(at, rows, strict=True)}
+
+
+def predicate(history: Did, *, bind: Bind, now: datetime) -> str:
+    """Whether it happened so often with a contact `c`, up to `now` and by its calendar; as a part of a WHERE."""
+    start = None
+    if history.within is not None:
+        start = bind(history.within.before(now).astimezone(UTC), "timestamptz")
+    found = _found(history, bind, contact="c.id", until=bind(now.astimezone(UTC), "timestamptz"), since=start)
+    if history.count == (("gte", 1),):
+        # With an OFFSET it is asked of one contact after the other: else all timelines might be read for a few of them.
+        return f"EXISTS ({found} OFFSET 0)"
+    counted = _counted(history, bind, found)
+    return f"({' AND '.join(f'{counted} {_BOUNDS[op]} {number}' for op, number in history.count)})"
 
 
 def would_count(history: Did, interaction: Interaction, *, at: datetime, zone: tzinfo) -> bool:
@@ -84,60 +87,20 @@ def _since(within: Duration, at: datetime, zone: tzinfo) -> datetime:
     return within.before(at.astimezone(zone)).astimezone(UTC)
 
 
-def _clause(condition: Condition, bind: _Bind) -> str:
-    match condition:
-        case All(parts):
-            return f"({' AND '.join(_clause(part, bind) for part in parts)})"
-        case AnyOf(parts):
-            return f"({' OR '.join(_clause(part, bind) for part in parts)})"
-        case Not(part):
-            return f"NOT {_clause(part, bind)}"
-        case Comparison():
-            field = condition.field
-            found = field.sql if field.key is None else f"({field.sql.format(key=bind(field.key, 'text'))})"
-            compare = _compare_text if field.type == "text" else _compare_json
-            contrary = "NOT " if condition.op in {"ne", "not_in"} else ""
-            return f"{contrary}coalesce({compare(condition, found, bind)}, false)"
-        case Did():
-            raise AssertionError("there is no history within a history")
+def _found(history: Did, bind: Bind, *, contact: str, until: str, since: str | None) -> str:
+    """A SELECT of the interactions that a history is about."""
+    clauses = [f"i.contact_id = {contact}", f"i.kind = {bind(history.kind, 'text')}", f"i.occurred_at <= {until}"]
+    if since is not None:
+        clauses.append(f"i.occurred_at >= {since}")
+    if history.where is not None:
+        # No field of an interaction is relative to today.
+        clauses.append(predicates.predicate(history.where, bind=bind, now=_NEVER, history=_none_within))
+    return f"SELECT FROM interactions i WHERE {' AND '.join(clauses)}"
 
 
-# Comparisons as `comparisons.holds` makes them; `ne` and `not_in` are those that they are contrary to.
+def _counted(history: Did, bind: Bind, found: str) -> str:
+    return f"(SELECT count(*) FROM ({found} LIMIT {bind(history.enough, 'int')}) found)"
 
 
-def _compare_text(asked: Comparison, found: str, bind: _Bind) -> str:
-    match asked.op:
-        case "exists":
-            return f"({found} IS NOT NULL) = {bind(asked.value, 'boolean')}"
-        case "contains":
-            return f"strpos({found}, {bind(asked.value, 'text')}) > 0"
-        case "starts_with":
-            return f"starts_with({found}, {bind(asked.value, 'text')})"
-        case _:
-            values = asked.value if isinstance(asked.value, tuple) else (asked.value,)
-            return f"{found} = ANY ({bind(values, 'text[]')})"
-
-
-def _compare_json(asked: Comparison, found: str, bind: _Bind) -> str:
-    assert asked.field.type == "any", "an interaction has no fields of other types"
-    value, type_ = asked.value, _TYPES[asked.type]
-    kind, text = f"jsonb_typeof({found})", f"({found} #>> '{{}}')"
-    match asked.op:
-        case "exists":
-            return f"({found} IS NOT NULL AND {kind} <> 'null' AND {found} <> '[]') = {bind(value, type_)}"
-        case "contains":
-            wanted = bind(value, type_)
-            among, within = f"{found} ? {wanted}", f"strpos({text}, {wanted}) > 0"
-            return f"CASE {kind} WHEN 'array' THEN {among} WHEN 'string' THEN {within} END"
-        case "starts_with":
-            return f"{kind} = 'string' AND starts_with({text}, {bind(value, type_)})"
-        case "eq" | "ne":
-            return f"{found} = to_jsonb({bind(value, type_)})"
-        case "in" | "not_in":
-            # An array of JSON contains its scalars and nothing else that can stand here; 1 and 1.0 are the same in it.
-            wanted = bind(value, f"{type_}[]")
-            of_list = f"{found} ?| {wanted}" if type_ == "text" else "false"
-            return f"CASE {kind} WHEN 'array' THEN {of_list} ELSE to_jsonb({wanted}) @> {found} END"
-        case _:
-            is_number = f"{kind} = 'number' OR ({kind} = 'string' AND {text} ~ '^{DECIMAL}$')"
-            return f"CASE WHEN {is_number} THEN {text}::numeric END {_ORDERS[asked.op]} {bind(value, type_)}"
+def _none_within(_: Did) -> NoReturn:
+    raise AssertionError("there is no history within a history")

@@ -14,7 +14,7 @@ from crm.contacts.identities import Identity, IdentityAmbiguous, IdentityNotFoun
 from crm.db import idempotency, writes
 from crm.db.session import Session
 from crm.errors import Conflict
-from crm.interactions import timeline
+from crm.interactions import segmentation, timeline
 
 CHANNEL = "contacts"
 CREATED = "contact.created"
@@ -159,7 +159,7 @@ async def delete(session: Session, *, contact_id: UUID, version: int | None = No
     if await session.fetchval(
         "SELECT EXISTS (SELECT FROM interactions WHERE contact_id = $1 AND kind <> ALL ($2))",
         contact_id,
-        [CREATED, UPDATED],
+        [CREATED, UPDATED, segmentation.ENTERED, segmentation.LEFT],
     ):
         raise HasHistory("What happened with a contact is kept. Erase the person instead: POST …/erasure.")
     await contacts.delete(session, contact_id=contact_id)

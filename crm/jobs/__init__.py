@@ -6,7 +6,8 @@ A job may run more than once (a worker can die after its work and before it has 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
-from crm.jobs import backtests, housekeeping, nights
+from crm.contacts.segments import EVALUATE as EVALUATE_SEGMENT
+from crm.jobs import backtests, housekeeping, nights, segments
 from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
@@ -22,7 +23,7 @@ class Schedule(NamedTuple):
     run: Run
 
 
-JOBS: Mapping[str, Job] = {RUN_BACKTEST: backtests.run_backtest}
+JOBS: Mapping[str, Job] = {RUN_BACKTEST: backtests.run_backtest, EVALUATE_SEGMENT: segments.evaluate_segment}
 
 SCHEDULES: Mapping[str, Schedule] = {
     "purge_idempotency_keys": Schedule("17 * * * *", housekeeping.purge_idempotency_keys),
@@ -31,4 +32,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     # Every midnight of the world lies on a quarter of an hour; what failed is tried again before the next.
     "work_off_nights": Schedule("*/5 * * * *", nights.work_off_nights),
     "settle_accounts": Schedule("* * * * *", nights.settle_accounts),
+    # As nights, for segments that follow a day; more often, what was asked for and left undone is taken up again.
+    "evaluate_segments": Schedule("*/5 * * * *", segments.evaluate_segments),
+    "follow_timelines": Schedule("* * * * *", segments.follow_timelines),
 }

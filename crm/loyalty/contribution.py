@@ -10,7 +10,14 @@ from crm.interactions.contribution import INTERACTIONS
 
 CONTRIBUTION: Final = Contribution(
     fields=(
-        Field("tier", "text", "(SELECT t.name FROM tiers t WHERE t.program_id = a.program_id AND t.id = a.tier_id)"),
+        Field(
+            "tier",
+            "text",
+            "(SELECT t.name FROM tiers t WHERE t.program_id = a.program_id AND t.id = a.tier_id)",
+            among="""a.tier_id = ANY (ARRAY(
+                SELECT t.id FROM tiers t WHERE t.program_id = asked.program_id AND t.name = ANY ({values})
+            ))""",
+        ),
         Field("points.available", "number", "coalesce(a.available, 0)"),
         Field("points.lifetime_earned", "number", "coalesce(a.lifetime_earned, 0)"),
         Field("enrolled_at", "instant", "a.enrolled_at"),
