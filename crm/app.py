@@ -19,6 +19,7 @@ from crm.api import (
     health,
     holds,
     identities,
+    imports,
     insights,
     interactions,
     keys,
@@ -65,6 +66,7 @@ V1 = [
     *memberships.handlers,
     *challenges.handlers,
     *referrals.handlers,
+    *imports.handlers,
 ]
 
 
