@@ -1,5 +1,6 @@
 """The application: routes, the edge around them, and the database's life."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -16,6 +17,7 @@ from crm.api import (
     docs,
     errors,
     events,
+    exports,
     health,
     holds,
     identities,
@@ -67,6 +69,7 @@ V1 = [
     *challenges.handlers,
     *referrals.handlers,
     *imports.handlers,
+    *exports.handlers,
 ]
 
 
@@ -108,6 +111,7 @@ def create_app(
     )
     app.state.registry = registry
     app.state.region = region
+    app.state.exporting = asyncio.Semaphore(exports.EXPORTS_MAX)
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             if "OPTIONS" in handler.http_methods:

@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 DateOrder: TypeAlias = Literal["ymd", "dmy", "mdy"]
 DATE_ORDERS: Final[tuple[DateOrder, ...]] = get_args(DateOrder)
 
@@ -27,6 +29,8 @@ _CLOCK: Final = re.compile(r"(\d{1,2})[:.](\d{2})(?:[:.](\d{2}))?\Z", re.ASCII)
 _AMOUNT: Final = re.compile(r"\d{1,15}(?:\.\d{1,6})?\Z", re.ASCII)
 _CURRENCY: Final = re.compile(r"[A-Z]{3}\Z", re.ASCII)
 _LIST: Final = re.compile(r"[,;|\n]")
+_ITEMS: Final = re.compile(r"\s*(?:;\s|\n)\s*")
+_OBJECT: Final = dict[str, str | bool | int | float | list[str] | None]
 
 
 class BadCell(Exception):
@@ -49,6 +53,19 @@ def plain(cell: str) -> str:
     if text in _ERRORS:
         raise BadCell("cell_error", f"The cell holds {text}, which is what a spreadsheet shows for a broken formula.")
     return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+
+
+def identities(text: str) -> list[str]:
+    """The addresses or numbers in a cell, between semicolons or line breaks. Raises BadCell."""
+    return [identity(item) for item in _ITEMS.split(text) if item]
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Values by name, written as JSON. Raises BadCell."""
+    try:
+        return msgspec.json.decode(text, type=_OBJECT)
+    except msgspec.MsgspecError as error:
+        raise BadCell("json", 'There should be a JSON object such as {"city": "Bandung"}.') from error
 
 
 def identity(text: str) -> str:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from crm.contacts import contacts, drafts, filling, identities
 from crm.contacts.addresses import Address
+from crm.contacts.attributes import Attribute
 from crm.contacts.contacts import Contact
 from crm.contacts.drafts import Draft, InvalidContact, NewIdentity
 from crm.db.session import Session
@@ -72,9 +73,13 @@ class Reader:
                 return
             if field.startswith(IDENTITY):
                 kind = field.removeprefix(IDENTITY)
-                given.identities.append((column, NewIdentity(kind=kind, value=cells.identity(text))))
+                given.identities.extend(
+                    (column, NewIdentity(kind=kind, value=value)) for value in cells.identities(text)
+                )
                 return
-            if field == "tags":
+            if field == "attributes":
+                given.attributes |= cells.json_object(text)
+            elif field == "tags":
                 given.tags.extend(cells.several(text))
             elif field == "birth_on":
                 given.birth_on = cells.day(text, order=self._order)
@@ -108,7 +113,7 @@ class _Given:
         self.birth_on: date | None = None
         self.identities: list[tuple[str | None, NewIdentity]] = []
         self.tags: list[str] = []
-        self.attributes: dict[str, str] = {}
+        self.attributes: dict[str, Attribute] = {}
         self.columns: dict[str, str | None] = {}
 
     def located(self, error: FieldError) -> RowError:

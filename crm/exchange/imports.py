@@ -367,7 +367,11 @@ def view(row: Record) -> Import:
         id=row["id"], kind=row["kind"], status=row["status"], filename=row["filename"], format=layout.format,
         encoding=layout.encoding, delimiter=layout.delimiter, sheet=layout.sheet, program_id=row["program_id"],
         columns=list(layout.columns), sample=row["sample"],
-        mapping=ImportMapping(dict(mapping.columns), dict(mapping.constants), mapping.date_order),
+        mapping=ImportMapping(
+            # The database keeps objects in an order of its own.
+            {name: mapping.columns[name] for name in layout.columns if name in mapping.columns},
+            dict(mapping.constants), mapping.date_order,
+        ),
         unmapped=mapping.left_over(layout.columns), on_duplicate=row["on_duplicate"], dry_run=bool(row["dry_run"]),
         progress=ImportProgress(
             row["rows_count"], row["processed"], row["created"], row["updated"], row["skipped"], row["failed"]

@@ -15,7 +15,7 @@ ATTRIBUTE: Final = "attributes."
 """How the name of a field begins that is one of an open set: `identity:KIND`, `attributes.NAME`."""
 
 FIELDS: Final[Mapping[Kind, Sequence[str]]] = {
-    "contacts": ("name", "given_name", "family_name", "locale", "time_zone", "birth_on", "tags"),
+    "contacts": ("name", "given_name", "family_name", "locale", "time_zone", "birth_on", "tags", "attributes"),
     "purchases": (
         "code", "currency", "occurred_at", "order_ref", "shipping", "shipping_tax", "store", "till", "total",
     ),
