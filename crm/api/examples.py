@@ -26,6 +26,7 @@ _CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
 _REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
 _FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
 _BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
+_IMPORT: Final = "0198f3b8-5e17-7a40-b2d9-4c6e8f0a1b37"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _LATER: Final = "2026-12-01T17:00:00Z"
@@ -98,6 +99,13 @@ _NEW_PROGRAM: Final = {
 _NEW_TIER: Final = {"name": "Gold", "threshold": 1000, "benefits": {"earn_factor": "1.5"}}
 _POLICY: Final = {
     "basis": "points", "window": "rolling_months", "months": 12, "downgrade": "one_level", "grace_days": 30,
+}  # fmt: skip
+
+_MAPPED: Final = {
+    "columns": {
+        "Nama": "name", "No HP": "identity:phone", "Tgl Lahir": "birth_on", "Kota": "attributes.city",
+    },
+    "constants": {"locale": "id-ID", "tags": "bazar"}, "date_order": "dmy",
 }  # fmt: skip
 
 _NEW_REWARD: Final[Mapping[str, Any]] = {
@@ -422,6 +430,31 @@ EXAMPLES: Final[Mapping[str, Any]] = {
             ],
         },
         "by": "key:Till 3", "created_at": _NOW, "finished_at": _NOW,
+    },
+    "NewImportMapping": _MAPPED,
+    "NewRun": {"on_duplicate": "fill"},
+    "NewReversion": {},
+    "Import": {
+        "id": _IMPORT, "kind": "contacts", "status": "completed", "filename": "pelanggan.csv", "format": "csv",
+        "encoding": "windows-1252", "delimiter": ";", "sheet": None, "program_id": None,
+        "columns": ["Nama", "No HP", "Tgl Lahir", "Kota", "Sumber"], "sample": [], "mapping": _MAPPED,
+        "unmapped": ["Sumber"], "on_duplicate": "fill", "dry_run": False,
+        "progress": {"rows": 5210, "processed": 5210, "created": 4987, "updated": 121, "skipped": 99, "failed": 3},
+        "failure": None, "reversion": None, "by": "key:Till 3", "created_at": _NOW, "started_at": _NOW,
+        "finished_at": _NOW,
+    },
+    "RefusedRow": {
+        "row": 18,
+        "errors": [{
+            "field": "identity:phone", "column": "No HP", "code": "number_shortened",
+            "message": "A spreadsheet has shortened this number to 8,12E+10. Format its column as text, fill it in "
+            "again and save.",
+        }],
+        "cells": ["Sari Dewi", "8,12E+10", "10/03/1990", "Bandung", "bazar"],
+    },
+    "ImportedContact": {
+        "contact_id": _CONTACT, "row": 2, "result": "created", "removed": False,
+        "kept": {"code": "has_history", "message": "Something has happened with the contact since."},
     },
 }  # fmt: skip
 

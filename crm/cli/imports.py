@@ -18,12 +18,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from crm.cli import collector, logs, loop, place
 from crm.db.session import Database
 from crm.errors import CrmError
-from crm.exchange import imports, mappings, refusals, runs, sheets
+from crm.exchange import imports, mappings, refusals, runs, sheets, works
 from crm.exchange.cells import DateOrder
-from crm.exchange.imports import LANES, Work
+from crm.exchange.imports import LANES
 from crm.exchange.mappings import ColumnMapping, Kind, NotImportable
 from crm.exchange.outcomes import OnDuplicate, Outcome
 from crm.exchange.sheets import Layout, Row
+from crm.exchange.works import Work
 from crm.settings import Settings
 
 app = typer.Typer(help="Bring in what the shop already has, from a file.", no_args_is_help=True)
@@ -173,7 +174,7 @@ async def _import(order: Order, errors: Path, *, dsn: str, settings: Settings) -
             await imports.start(
                 session, import_id=made.id, dry_run=False, on_duplicate=order.on_duplicate, now=_now(), enqueue=False
             )
-            work = await imports.begin(session, import_id=made.id)
+            work = await works.begin(session, import_id=made.id)
         assert work is not None, "nobody else knows of it"
         return await _carried_out(database, work, order.file, errors)
     finally:
@@ -200,12 +201,12 @@ async def _carried_out(database: Database, work: Work, file: Path, errors: Path)
         except BaseException as error:
             async with database.begin() as session:
                 if isinstance(error, CrmError):
-                    await imports.fail(session, work=work, code=error.code, message=error.detail, now=_now())
+                    await works.fail(session, work=work, code=error.code, message=error.detail, now=_now())
                 else:
                     await imports.cancel(session, import_id=work.import_id, now=_now())
             raise
         async with database.begin() as session:
-            await imports.complete(session, work=work, now=_now())
+            await works.complete(session, work=work, now=_now())
     return tally
 
 

@@ -34,7 +34,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """`filters` are conditions, with a place for a value, by the name of what is wanted; `order` is that of an index."""
+    """`filters` are conditions with a place for a value, by the name of what is wanted; `order` is that of an index."""
 
     columns: Sequence[str]
     selected: str

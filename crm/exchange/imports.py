@@ -1,28 +1,25 @@
 """Imports: what somebody wants brought in from a file, and how far that is.
 
-An import is pending, is validated any number of times (a run that writes nothing) and processed once. Whoever works on
-one holds its `attempt`: the next who begins takes it over, and the one before can write nothing more.
+An import is pending, is validated any number of times, which writes nothing, and is processed once.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
 from asyncpg import Record
 
-from crm.db import queue, writes
+from crm.db import queue
 from crm.db.ids import uuid7
 from crm.db.session import Session
-from crm.db.writes import Insert
 from crm.errors import Conflict, NotFound
 from crm.exchange import guesses, mappings
 from crm.exchange.mappings import ColumnMapping, Kind
-from crm.exchange.outcomes import OnDuplicate, Outcome
-from crm.exchange.sheets import Layout, Row
-from crm.exchange.tables import import_errors, imported_contacts
+from crm.exchange.outcomes import OnDuplicate
+from crm.exchange.sheets import Layout
 from crm.exchange.tables import imports as table
 from crm.loyalty import programs
 
@@ -32,8 +29,8 @@ LANES: Final[Mapping[Kind, int]] = {"contacts": 1, "purchases": 2}
 KEPT: Final = timedelta(days=30)
 """How long what was in a file is kept, once nobody works on it any more."""
 
-_COLUMNS: Final = ", ".join(column.name for column in table.c)
-_ZERO: Final = """
+COLUMNS: Final = ", ".join(column.name for column in table.c)
+ZERO: Final = """
     positions = array_fill(0::bigint, ARRAY[cardinality(positions)]), processed = 0, created = 0, updated = 0,
     skipped = 0, failed = 0
 """
@@ -48,10 +45,6 @@ class ImportNotFound(NotFound):
 class ImportNotPending(Conflict):
     code = "import_not_pending"
     title = "The import can't be changed or started now"
-
-
-class Superseded(Exception):
-    """An import was cancelled, or taken over by another worker: whoever meets this stops, and nothing is written."""
 
 
 @dataclass(slots=True)
@@ -123,28 +116,6 @@ class Import:
     finished_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What one who carries an import out has to know. `positions` is how many rows of each lane are done."""
-
-    import_id: UUID
-    kind: Kind
-    attempt: int
-    dry_run: bool
-    layout: Layout
-    mapping: ColumnMapping
-    program_id: UUID | None
-    region: str
-    on_duplicate: OnDuplicate
-    by: str
-    positions: Sequence[int] = field(default=())
-
-    @property
-    def status(self) -> str:
-        """What the import is while this goes on."""
-        return "validating" if self.dry_run else "processing"
-
-
 async def create(
     session: Session, *, kind: Kind, filename: str, layout: Layout, sample: Sequence[Sequence[str]],
     mapping: ColumnMapping | None = None, program_id: UUID | None, region: str, by: str, now: datetime,
@@ -165,7 +136,7 @@ async def create(
     row = await session.fetchrow(
         f"""
         INSERT INTO imports (id, kind, filename, layout, sample, mapping, program_id, region, positions, by, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING {_COLUMNS}
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING {COLUMNS}
         """,
         uuid7(), kind, filename, asdict(layout), sample, asdict(mapping), program_id, region, [0] * LANES[kind], by,
         now,
@@ -183,7 +154,7 @@ async def page(session: Session, *, kinds: Sequence[Kind], before: UUID | None, 
     """Imports of these kinds, newest first, older than `before`."""
     rows = await session.fetch(
         f"""
-        SELECT {_COLUMNS} FROM imports WHERE kind = ANY ($1) AND ($2::uuid IS NULL OR id < $2)
+        SELECT {COLUMNS} FROM imports WHERE kind = ANY ($1) AND ($2::uuid IS NULL OR id < $2)
         ORDER BY id DESC LIMIT $3
         """,
         kinds, before, limit,
@@ -199,10 +170,10 @@ async def map_columns(session: Session, *, import_id: UUID, mapping: ColumnMappi
     row = await _row(session, import_id, lock=True)
     if row["status"] != "pending":
         raise _not_pending(row)
-    mappings.check(row["kind"], mapping, _layout(row).columns)
-    await _forget_refusals(session, import_id)
+    mappings.check(row["kind"], mapping, layout_of(row).columns)
+    await forget_refusals(session, import_id)
     changed = await session.fetchrow(
-        f"UPDATE imports SET mapping = $2, dry_run = NULL, {_ZERO} WHERE id = $1 RETURNING {_COLUMNS}",
+        f"UPDATE imports SET mapping = $2, dry_run = NULL, {ZERO} WHERE id = $1 RETURNING {COLUMNS}",
         import_id, asdict(mapping),
     )  # fmt: skip
     assert changed is not None, "the row is locked"
@@ -221,14 +192,14 @@ async def start(
     going_on = row["status"] == "failed" and row["dry_run"] is False
     if row["status"] not in ("pending", "failed") or (going_on and dry_run):
         raise _not_pending(row)
-    mappings.check(row["kind"], _mapping(row), _layout(row).columns)
+    mappings.check(row["kind"], mapping_of(row), layout_of(row).columns)
     if not going_on:
-        await _forget_refusals(session, import_id)
+        await forget_refusals(session, import_id)
     started = await session.fetchrow(
         f"""
         UPDATE imports SET run = run + 1, status = $2, dry_run = $3, on_duplicate = coalesce($4, on_duplicate),
-            failure = NULL, started_at = $5, finished_at = NULL {"" if going_on else f", {_ZERO}"}
-        WHERE id = $1 RETURNING {_COLUMNS}
+            failure = NULL, started_at = $5, finished_at = NULL {"" if going_on else f", {ZERO}"}
+        WHERE id = $1 RETURNING {COLUMNS}
         """,
         import_id, "validating" if dry_run else "processing", dry_run, on_duplicate, now,
     )  # fmt: skip
@@ -247,96 +218,7 @@ async def cancel(session: Session, *, import_id: UUID, now: datetime) -> None:
         "UPDATE imports SET status = 'cancelled', sample = '[]', finished_at = coalesce(finished_at, $2) WHERE id = $1",
         import_id, now,
     )  # fmt: skip
-    await _forget_file(session, import_id)
-
-
-# ------------------------------------------------------------------ carrying it out
-
-
-async def begin(session: Session, *, import_id: UUID, run: int | None = None) -> Work | None:
-    """Take over an import where it is; None where it is over, or this run of it. A validation begins anew."""
-    row = await session.fetchrow(
-        f"""
-        UPDATE imports SET attempt = attempt + 1, failure = NULL, finished_at = NULL,
-            status = CASE WHEN dry_run THEN 'validating' ELSE 'processing' END
-        WHERE id = $1 AND run = coalesce($2, run)
-            AND (status IN ('validating', 'processing') OR (status = 'failed' AND $2 IS NOT NULL))
-        RETURNING {_COLUMNS}
-        """,
-        import_id, run,
-    )  # fmt: skip
-    if row is None:
-        return None
-    positions = row["positions"]
-    if row["dry_run"]:
-        await session.execute(f"UPDATE imports SET {_ZERO} WHERE id = $1", import_id)
-        await _forget_refusals(session, import_id)
-        positions = [0] * len(positions)
-    return Work(
-        import_id, row["kind"], row["attempt"], row["dry_run"], _layout(row), _mapping(row), row["program_id"],
-        row["region"], row["on_duplicate"], row["by"], positions,
-    )  # fmt: skip
-
-
-async def expect(session: Session, *, work: Work, rows: int) -> None:
-    """Say how many rows there will be."""
-    await session.execute("UPDATE imports SET rows_count = $2 WHERE id = $1", work.import_id, rows)
-
-
-async def note(
-    session: Session, *, work: Work, lane: int, position: int, outcomes: Sequence[tuple[Row, Outcome]]
-) -> None:
-    """Keep what became of the next rows of a lane, in the transaction that did it. Raises Superseded."""
-    results = [outcome.result for _, outcome in outcomes]
-    if not await session.execute(
-        """
-        UPDATE imports SET positions[$4] = $5::bigint + $6, processed = processed + $6, created = created + $7,
-            updated = updated + $8, skipped = skipped + $9, failed = failed + $10,
-            rows_count = greatest(rows_count, processed + $6)
-        WHERE id = $1 AND attempt = $2 AND status = $3 AND positions[$4] = $5
-        """,
-        work.import_id, work.attempt, work.status, lane + 1, position, len(results),
-        *(results.count(result) for result in ("created", "updated", "skipped", "failed")),
-    ):  # fmt: skip
-        raise Superseded
-    refused = [
-        (work.import_id, row.number, [asdict(error) for error in outcome.errors], row.cells)
-        for row, outcome in outcomes
-        if outcome.errors
-    ]
-    await writes.write(
-        session,
-        [
-            Insert(import_errors, ("import_id", "row", "errors", "cells"), refused),
-            *([] if work.dry_run or work.kind != "contacts" else [_touched(work.import_id, outcomes)]),
-        ],
-    )
-
-
-async def complete(session: Session, *, work: Work, now: datetime) -> None:
-    """All rows are worked off. Raises Superseded."""
-    if not await session.execute(
-        """
-        UPDATE imports SET status = CASE WHEN dry_run THEN 'pending' ELSE 'completed' END, rows_count = processed,
-            sample = CASE WHEN dry_run THEN sample ELSE '[]' END, finished_at = $4
-        WHERE id = $1 AND attempt = $2 AND status = $3
-        """,
-        work.import_id, work.attempt, work.status, now,
-    ):  # fmt: skip
-        raise Superseded
-    if not work.dry_run:
-        await _forget_file(session, work.import_id)
-
-
-async def fail(session: Session, *, work: Work, code: str, message: str, now: datetime) -> None:
-    """Say that it broke off, unless somebody else has it by now."""
-    await session.execute(
-        """
-        UPDATE imports SET status = 'failed', failure = $4, finished_at = $5
-        WHERE id = $1 AND attempt = $2 AND status = $3
-        """,
-        work.import_id, work.attempt, work.status, {"code": code, "message": message}, now,
-    )  # fmt: skip
+    await forget_file(session, import_id)
 
 
 async def forget(session: Session, *, older_than: datetime) -> int:
@@ -355,14 +237,14 @@ async def forget(session: Session, *, older_than: datetime) -> int:
         older_than, _UNDER_WAY,
     )  # fmt: skip
     for row in rows:
-        await _forget_file(session, row["id"])
-        await _forget_refusals(session, row["id"])
+        await forget_file(session, row["id"])
+        await forget_refusals(session, row["id"])
     return len(rows)
 
 
 def view(row: Record) -> Import:
     """The import in a row of its table."""
-    layout, mapping = _layout(row), _mapping(row)
+    layout, mapping = layout_of(row), mapping_of(row)
     return Import(
         id=row["id"], kind=row["kind"], status=row["status"], filename=row["filename"], format=layout.format,
         encoding=layout.encoding, delimiter=layout.delimiter, sheet=layout.sheet, program_id=row["program_id"],
@@ -384,18 +266,20 @@ def view(row: Record) -> Import:
 
 async def _row(session: Session, import_id: UUID, *, lock: bool = False) -> Record:
     row = await session.fetchrow(
-        f"SELECT {_COLUMNS} FROM imports WHERE id = $1 {'FOR UPDATE' if lock else ''}", import_id
+        f"SELECT {COLUMNS} FROM imports WHERE id = $1 {'FOR UPDATE' if lock else ''}", import_id
     )
     if row is None:
         raise ImportNotFound("No import has this id.")
     return row
 
 
-def _layout(row: Record) -> Layout:
+def layout_of(row: Record) -> Layout:
+    """How the import's file is to be read."""
     return msgspec.convert(row["layout"], Layout)
 
 
-def _mapping(row: Record) -> ColumnMapping:
+def mapping_of(row: Record) -> ColumnMapping:
+    """Where its columns go."""
     return msgspec.convert(row["mapping"], ColumnMapping)
 
 
@@ -403,23 +287,11 @@ def _not_pending(row: Record) -> ImportNotPending:
     return ImportNotPending(f"It is {row['status']}.", status_now=row["status"])
 
 
-def _touched(import_id: UUID, outcomes: Sequence[tuple[Row, Outcome]]) -> Insert:
-    """The contacts that were made or have gained something, each with the first row that did it."""
-    touched: dict[UUID, tuple[Any, ...]] = {}
-    for row, outcome in outcomes:
-        if outcome.contact_id is not None and outcome.result in ("created", "updated"):
-            touched.setdefault(
-                outcome.contact_id, (outcome.contact_id, import_id, row.number, outcome.result, outcome.version)
-            )
-    return Insert(
-        imported_contacts, ("contact_id", "import_id", "row", "result", "version"), list(touched.values()),
-        on_conflict="(contact_id, import_id) DO UPDATE SET version = excluded.version",
-    )  # fmt: skip
-
-
-async def _forget_file(session: Session, import_id: UUID) -> None:
+async def forget_file(session: Session, import_id: UUID) -> None:
+    """Keep an import's file no longer."""
     await session.execute("DELETE FROM import_chunks WHERE import_id = $1", import_id)
 
 
-async def _forget_refusals(session: Session, import_id: UUID) -> None:
+async def forget_refusals(session: Session, import_id: UUID) -> None:
+    """Keep an import's refused rows no longer."""
     await session.execute("DELETE FROM import_errors WHERE import_id = $1", import_id)

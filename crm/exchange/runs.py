@@ -15,10 +15,11 @@ import asyncpg
 
 from crm.db.session import Database, Session
 from crm.errors import Unavailable
-from crm.exchange import contact_rows, imports, purchase_rows, sheets
-from crm.exchange.imports import LANES, Work
+from crm.exchange import contact_rows, purchase_rows, sheets, works
+from crm.exchange.imports import LANES
 from crm.exchange.outcomes import Outcome, RowError
 from crm.exchange.sheets import Row
+from crm.exchange.works import Work
 from crm.loyalty import programs
 from crm.loyalty.purchases import Bought
 
@@ -65,7 +66,7 @@ async def carry_out(database: Database, *, work: Work, path: Path, clock: Clock,
     kind = await _kind(database, work, clock())
     if (total := await asyncio.to_thread(sheets.count, path, work.layout)) is not None:
         async with database.begin() as session:
-            await imports.expect(session, work=work, rows=total)
+            await works.expect(session, work=work, rows=total)
     queues: list[asyncio.Queue[list[Read] | None]] = [asyncio.Queue(maxsize=1) for _ in work.positions]
     try:
         async with asyncio.TaskGroup() as group:
@@ -146,7 +147,7 @@ async def _stored(
                     (read.row, Outcome("failed", errors=read.errors) if read.meaning is None else next(judged))
                     for read in batch
                 ]
-                await imports.note(session, work=work, lane=lane, position=position, outcomes=outcomes)
+                await works.note(session, work=work, lane=lane, position=position, outcomes=outcomes)
             return outcomes
         except _TRANSIENT:
             # Somebody else took one of the same identities or orders at this moment; next time it is found.

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from crm.db.session import Database
 from crm.errors import CrmError, Unavailable
-from crm.exchange import files, imports, reversions, runs
-from crm.exchange.imports import Superseded, Work
+from crm.exchange import files, imports, reversions, runs, works
+from crm.exchange.works import Superseded, Work
 
 
 async def run_import(database: Database, payload: dict[str, Any], *, now: datetime) -> None:
@@ -16,14 +16,14 @@ async def run_import(database: Database, payload: dict[str, Any], *, now: dateti
     What can't be read is not tried again; anything else that goes wrong is, from where it broke off.
     """
     async with database.begin() as session:
-        work = await imports.begin(session, import_id=UUID(payload["import_id"]), run=payload["run"])
+        work = await works.begin(session, import_id=UUID(payload["import_id"]), run=payload["run"])
     if work is None:
         return
     try:
         async with files.unpacked(database, import_id=work.import_id) as path:
             await runs.carry_out(database, work=work, path=path, clock=_clock)
         async with database.begin() as session:
-            await imports.complete(session, work=work, now=_clock())
+            await works.complete(session, work=work, now=_clock())
     except Superseded:
         return
     except CrmError as error:
@@ -54,7 +54,7 @@ async def forget_imports(database: Database, *, now: datetime) -> None:
 
 async def _failed(database: Database, work: Work, code: str, message: str) -> None:
     async with database.begin() as session:
-        await imports.fail(session, work=work, code=code, message=message, now=_clock())
+        await works.fail(session, work=work, code=code, message=message, now=_clock())
 
 
 def _clock() -> datetime:
