@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from crm.cli import collector, logs, loop, place
 from crm.db.session import Database
 from crm.errors import CrmError
-from crm.exchange import imports, mappings, refusals, runs, sheets, works
+from crm.exchange import guesses, imports, mappings, refusals, runs, sheets, works
 from crm.exchange.cells import DateOrder
 from crm.exchange.imports import LANES
 from crm.exchange.mappings import ColumnMapping, Kind, NotImportable
@@ -41,7 +41,8 @@ Constants = Annotated[
     list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A field that is the same for every row.")
 ]
 Dates = Annotated[
-    DateOrder, typer.Option("--dates", help="How days are written that do not begin with the year: 31/01 or 01/31.")
+    DateOrder | None,
+    typer.Option("--dates", help="How days are written; left out, as the first rows look, else with the day first."),
 ]
 Sheet = Annotated[str | None, typer.Option("--sheet", help="Which sheet of a workbook; left out, the first.")]
 Program = Annotated[UUID | None, typer.Option("--program", help="The program's id; left out, the default program.")]
@@ -56,13 +57,15 @@ class Order:
     sheet: str | None
     columns: Sequence[str]
     constants: Sequence[str]
-    dates: DateOrder
+    dates: DateOrder | None
     on_duplicate: OnDuplicate = "skip"
     program_id: UUID | None = None
 
-    def mapping(self) -> ColumnMapping:
-        """Where columns go. Raises NotImportable."""
-        return ColumnMapping(_pairs(self.columns), _pairs(self.constants), self.dates)
+    def mapping(self, layout: Layout, sample: Sequence[Sequence[str]]) -> ColumnMapping:
+        """Where columns go, guessed as far as it is not said. Raises NotImportable."""
+        columns = _pairs(self.columns) or guesses.guess(self.kind, layout.columns, sample).columns
+        dates = self.dates or guesses.date_order(columns, layout.columns, sample)
+        return ColumnMapping(columns, _pairs(self.constants), dates)
 
 
 @dataclass(slots=True)
@@ -101,7 +104,7 @@ def import_contacts(
             help="What to do about somebody who is there: skip the row, fill in what is missing, update, or reject it."
         ),
     ] = "skip",
-    dates: Dates = "dmy",
+    dates: Dates = None,
     sheet: Sheet = None,
 ) -> None:
     """Import contacts.
@@ -128,7 +131,7 @@ def import_purchases(
     ],
     constants: Constants = [],  # noqa: B006
     program: Program = None,
-    dates: Dates = "dmy",
+    dates: Dates = None,
     sheet: Sheet = None,
 ) -> None:
     """Import purchases with the points they earn.
@@ -163,7 +166,7 @@ def _run(order: Order) -> tuple[Tally, float, Path]:
 
 async def _import(order: Order, errors: Path, *, dsn: str, settings: Settings) -> Tally:
     layout, sample = sheets.recognize(order.file, sheet=order.sheet)
-    mapping = order.mapping() if order.columns else None
+    mapping = order.mapping(layout, sample)
     database = await Database.connect(dsn, size_max=max(LANES.values()) + 1)
     try:
         async with database.begin() as session:

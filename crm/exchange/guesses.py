@@ -8,6 +8,7 @@ from typing import Final
 
 from crm.contacts import addresses
 from crm.exchange import cells
+from crm.exchange.cells import DateOrder
 from crm.exchange.mappings import ATTRIBUTE, FIELDS, IDENTITY, ColumnMapping, Kind, own_columns
 
 SURE: Final = 0.86
@@ -104,11 +105,14 @@ def guess(kind: Kind, columns: Sequence[str], sample: Sequence[Sequence[str]]) -
     for _, _, name, field in ranked:
         if name not in mapped and not any(_exclude(kind, field, other) for other in mapped.values()):
             mapped[name] = field
+    in_order = {name: mapped[name] for name in columns if name in mapped}
+    return ColumnMapping(columns=in_order, date_order=date_order(in_order, columns, sample))
+
+
+def date_order(mapped: Mapping[str, str], columns: Sequence[str], sample: Sequence[Sequence[str]]) -> DateOrder:
+    """How days are probably written in the columns that are `mapped` to some."""
     dates = [position for position, name in enumerate(columns) if mapped.get(name) in _DATES]
-    return ColumnMapping(
-        columns={name: mapped[name] for name in columns if name in mapped},
-        date_order=cells.date_order([row[position] for row in sample for position in dates]),
-    )
+    return cells.date_order([row[position] for row in sample for position in dates])
 
 
 def _exclude(kind: Kind, field: str, other: str) -> bool:
