@@ -48,16 +48,21 @@ async def stream(database: Database, *, what: What, form: Form, wanted: Wanted) 
     """The rows, of one moment, as a file. Its connection is held until the generator is exhausted or closed."""
     source = _SOURCES[what]
     given = {name: value for name in source.filters if (value := getattr(wanted, name)) is not None}
-    conditions = " AND ".join(source.filters[name].format(f"${number}") for number, name in enumerate(given, 1))
-    query = f"SELECT {source.selected} WHERE {conditions or 'true'} ORDER BY {source.order}"
     async with database.snapshot() as session:
         if beginning := forms.beginning(form, source.columns):
             yield beginning
         await session.execute(f"SET LOCAL statement_timeout = '{PAGE_SECONDS_MAX}s'")
-        cursor = await session.cursor(query, *given.values())
+        cursor = await session.cursor(query(what, *given), *given.values())
         while rows := await cursor.fetch(PAGE):
             items = map(source.item, rows)
             yield forms.lines(items) if form == "ndjson" else forms.table(map(source.cells, items))
+
+
+def query(what: What, *filters: str) -> str:
+    """The statement behind an export, with a parameter for each of the filters."""
+    source = _SOURCES[what]
+    conditions = " AND ".join(source.filters[name].format(f"${number}") for number, name in enumerate(filters, 1))
+    return f"SELECT {source.selected} WHERE {conditions or 'true'} ORDER BY {source.order}"
 
 
 def _ledger(table: str, columns: Sequence[str], order: str, *, selected: Mapping[str, str] | None = None) -> _Source:
