@@ -1,7 +1,6 @@
 """`crm import …`: what a shop already has, from a file, as often as needed: nothing is imported twice."""
 
 import asyncio
-import csv
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -231,15 +230,16 @@ class _Errors:
 
     def add(self, outcomes: Iterable[tuple[Row, Outcome]]) -> None:
         """Keep the refused among these rows, to be mended and sent again."""
-        failed = [(row, outcome) for row, outcome in outcomes if outcome.errors]
-        if not failed:
-            return
-        if self._file is None:
+        failed = [
+            refusals.line(row.cells, row.number, outcome.errors, self._columns)
+            for row, outcome in outcomes
+            if outcome.errors
+        ]
+        if failed and self._file is None:
             self._file = self._path.open("w", newline="", encoding="utf-8")
-            csv.writer(self._file).writerow([*self._columns, *mappings.REFUSED_COLUMNS])
-        csv.writer(self._file).writerows(
-            [*row.cells[: len(self._columns)], row.number, refusals.reason(outcome.errors)] for row, outcome in failed
-        )
+            failed.insert(0, [*self._columns, *mappings.REFUSED_COLUMNS])
+        if self._file is not None:
+            self._file.write(refusals.lines(failed))
 
 
 def _refused(tally: Tally, errors: Path) -> str:

@@ -47,12 +47,17 @@ def guarded(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
+def unguarded(text: str) -> str:
+    """Text as it was before `guarded`."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+
+
 def plain(cell: str) -> str:
     """A cell without space around it, and without the apostrophe that `guarded` gave it. Raises BadCell."""
     text = cell.strip()
     if text in _ERRORS:
         raise BadCell("cell_error", f"The cell holds {text}, which is what a spreadsheet shows for a broken formula.")
-    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+    return unguarded(text)
 
 
 def identities(text: str) -> list[str]:

@@ -34,7 +34,7 @@ ZERO: Final = """
     positions = array_fill(0::bigint, ARRAY[cardinality(positions)]), processed = 0, created = 0, updated = 0,
     skipped = 0, failed = 0
 """
-_UNDER_WAY: Final = ("validating", "processing", "reverting")
+_OPEN: Final = ("pending", "validating", "processing", "failed")
 
 
 class ImportNotFound(NotFound):
@@ -224,17 +224,17 @@ async def cancel(session: Session, *, import_id: UUID, now: datetime) -> None:
 async def forget(session: Session, *, older_than: datetime) -> int:
     """Forget what was in files that nobody has worked on since: contents, samples and refused rows; how many imports.
 
-    One that was never completed can't be any more, so it is cancelled.
+    One that was never completed can't be after that, so it is cancelled.
     """
     rows = await session.fetch(
         """
-        UPDATE imports SET sample = '[]', finished_at = coalesce(finished_at, now()),
-            status = CASE WHEN status IN ('pending', 'failed') THEN 'cancelled' ELSE status END
-        WHERE coalesce(finished_at, started_at, created_at) < $1 AND status <> ALL ($2)
-            AND (sample <> '[]' OR EXISTS (SELECT FROM import_errors e WHERE e.import_id = imports.id))
+        UPDATE imports i SET sample = '[]', finished_at = coalesce(finished_at, now()),
+            status = CASE WHEN status = ANY ($2) THEN 'cancelled' ELSE status END
+        WHERE coalesce(finished_at, started_at, created_at) < $1
+            AND (status = ANY ($2) OR EXISTS (SELECT FROM import_errors e WHERE e.import_id = i.id))
         RETURNING id
         """,
-        older_than, _UNDER_WAY,
+        older_than, _OPEN,
     )  # fmt: skip
     for row in rows:
         await forget_file(session, row["id"])

@@ -75,10 +75,12 @@ def check(kind: Kind, mapping: ColumnMapping, columns: Sequence[str]) -> None:
         raise NotImportable(f"Only one column can be {', '.join(twice)}.")
     if kind == "purchases" and len(identities) != 1:
         raise NotImportable("Say who bought: map one column to identity:KIND, such as identity:email.")
-    if not any(target.startswith(IDENTITY) for target in mapping.columns.values()):
+    if kind == "contacts" and not any(target.startswith(IDENTITY) for target in mapping.columns.values()):
         raise NotImportable(
             "Map a column to identity:KIND, such as identity:phone: it is what somebody is known by the next time."
         )
+    if kind == "contacts" and any(target.startswith(IDENTITY) for target in mapping.constants):
+        raise NotImportable("An identity is one person's: it can't be the same in every row.")
 
 
 def _is_field(kind: Kind, target: str) -> bool:

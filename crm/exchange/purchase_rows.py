@@ -92,7 +92,7 @@ class Reader:
         )  # fmt: skip
         return Bought(
             fields["who"], purchase,
-            data={name: cell for position, name in self._data if (cell := row.cells[position])},
+            data={name: cells.unguarded(cell) for position, name in self._data if (cell := row.cells[position])},
             place={name: fields[name] for name in _PLACE if name in fields},
         )  # fmt: skip
 

@@ -35,21 +35,28 @@ async def page(session: Session, *, import_id: UUID, after: int, limit: int) -> 
 
 async def file(database: Database, *, import_id: UUID, columns: Sequence[str]) -> AsyncGenerator[bytes, None]:
     """A CSV with the columns of the import and behind them, for each row, its number and what is wrong with it."""
-    yield _written([[*columns, *REFUSED_COLUMNS]])
+    yield lines([[*columns, *REFUSED_COLUMNS]]).encode()
     after = 0
     while True:
         async with database.reading() as session:
             rows = await _page(session, import_id, after, _PAGE)
         if not rows:
             return
-        width = len(columns)
-        yield _written([[*map(guarded, row.cells[:width]), row.row, reason(row.errors)] for row in rows])
+        yield lines([line(row.cells, row.row, row.errors, columns) for row in rows]).encode()
         after = rows[-1].row
 
 
-def reason(errors: Sequence[RowError]) -> str:
-    """What is wrong with a row, in one cell."""
-    return "; ".join(error.message if error.field is None else f"{error.field}: {error.message}" for error in errors)
+def line(cells: Sequence[str], row: int, errors: Sequence[RowError], columns: Sequence[str]) -> Sequence[Any]:
+    """A refused row as it stands in a file: what it had in the columns, its number, and what is wrong with it."""
+    reasons = (error.message if error.field is None else f"{error.field}: {error.message}" for error in errors)
+    return [*cells[: len(columns)], row, "; ".join(reasons)]
+
+
+def lines(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows as CSV, in which no spreadsheet finds a formula."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([*map(guarded, row)] for row in rows)
+    return text.getvalue()
 
 
 async def _page(session: Session, import_id: UUID, after: int, limit: int) -> list[RefusedRow]:
@@ -58,9 +65,3 @@ async def _page(session: Session, import_id: UUID, after: int, limit: int) -> li
         import_id, after, limit,
     )  # fmt: skip
     return [RefusedRow(row["row"], [RowError(**each) for each in row["errors"]], row["cells"]) for row in rows]
-
-
-def _written(rows: Sequence[Sequence[Any]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, TextIO, TypeAlias
 
 from crm.errors import Invalid
+from crm.exchange.cells import unguarded
 
 Format: TypeAlias = Literal["csv", "xlsx"]
 
 COLUMNS_MAX: Final = 500
 DELIMITERS: Final = ",;\t|"
 LINE_LENGTH_MAX: Final = 1_000_000
-SAMPLE: Final = 5
-"""Rows that are shown before anything is imported."""
+ROW_LENGTH_MAX: Final = 100_000
+SAMPLE, SHOWN = 5, 200
+"""How many rows are shown before anything is imported, and how much of each cell."""
 
 _ENCODINGS: Final = ("utf-8", "windows-1252")
 """What is tried where no byte order mark says it: nearly no text in the second one is valid in the first."""
@@ -75,7 +77,7 @@ def recognize(path: Path, *, sheet: str | None = None) -> tuple[Layout, list[Seq
         header = next(rows, None)
         if header is None:
             raise UnreadableFile("There is nothing in this file: its first row names the columns.")
-        sample = [row.cells for row in islice(rows, SAMPLE)]
+        sample = [[cell[:SHOWN] for cell in row.cells] for row in islice(rows, SAMPLE)]
     columns = _names(header.cells)
     if len(columns) > COLUMNS_MAX:
         raise UnreadableFile(f"A table has at most {COLUMNS_MAX} columns.")
@@ -107,6 +109,8 @@ def _raw(path: Path, layout: Layout) -> Generator[Row, None, None]:
         cells = _csv(path, layout.encoding or "", layout.delimiter or "")
     with closing(cells):
         for number, row in enumerate(cells, 1):
+            if sum(map(len, row)) > ROW_LENGTH_MAX:
+                raise UnreadableFile(f"Row {number} has more than {ROW_LENGTH_MAX:,} characters. Is this a table?")
             if any(row) and any(cell.strip() for cell in row):
                 yield Row(number, row)
 
@@ -194,7 +198,7 @@ def _fit(text: str, delimiter: str) -> tuple[int, int]:
 
 def _names(header: Sequence[str]) -> list[str]:
     """The names of columns, made different where they are not, and given to those that have none."""
-    named = [" ".join(name.split()) for name in header]
+    named = [unguarded(" ".join(name.split())) for name in header]
     while named and not named[-1]:
         named.pop()
     names: dict[str, None] = {}

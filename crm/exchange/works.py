@@ -83,8 +83,7 @@ async def note(
     if not await session.execute(
         """
         UPDATE imports SET positions[$4] = $5::bigint + $6, processed = processed + $6, created = created + $7,
-            updated = updated + $8, skipped = skipped + $9, failed = failed + $10,
-            rows_count = greatest(rows_count, processed + $6)
+            updated = updated + $8, skipped = skipped + $9, failed = failed + $10
         WHERE id = $1 AND attempt = $2 AND status = $3 AND positions[$4] = $5
         """,
         work.import_id, work.attempt, work.status, lane + 1, position, len(results),

@@ -71,6 +71,7 @@ def test_the_first_rows_tell_how_days_are_written():
         ("contacts", {"a": "identity:email", "b": "attributes.1"}, {}, "No field is called attributes.1"),
         ("contacts", {"a": "name"}, {}, "Map a column to identity:KIND"),
         ("contacts", {"a": "name"}, {"identity:email": "all@example.com"}, "Map a column to identity:KIND"),
+        ("contacts", {"a": "identity:phone"}, {"identity:email": "all@example.com"}, "can't be the same in every row"),
         ("contacts", {"a": "identity:email", "b": "name", "c": "name"}, {}, "Only one column can be name"),
         ("purchases", {"a": "order_ref"}, {}, "Say who bought"),
         ("purchases", {"a": "identity:email", "b": "identity:phone"}, {}, "Say who bought"),

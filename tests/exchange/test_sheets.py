@@ -98,6 +98,7 @@ def test_every_column_has_a_name_of_its_own(tmp_path: Path) -> None:
         (b"PK\x03\x04nonsense", "damaged"),
         (",".join(f"c{n}" for n in range(501)).encode() + b"\n", "at most 500 columns"),
         (b"a" * 1_000_001, "at most 1,000,000 characters"),
+        (b"a,b\n1," + b"x" * 100_000 + b"\n", "Row 2 has more than 100,000 characters"),
     ],
 )
 def test_what_is_no_table_is_refused_with_a_sentence(tmp_path: Path, content: bytes, said: str) -> None:
