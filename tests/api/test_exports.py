@@ -191,7 +191,9 @@ class Reader:
     async def leave(self) -> None:
         """Hang up."""
         self._gone.set()
-        await asyncio.wait_for(self.answering, 10)
+        ended, _ = await asyncio.wait({self.answering}, timeout=10)
+        assert ended
+        await self.answering
 
     async def _receive(self) -> Any:
         if not self._asked:
