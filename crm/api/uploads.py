@@ -13,7 +13,6 @@ from crm.api.errors import NoTable
 from crm.api.requests import once_of
 from crm.api.routes import AnyRequest
 from crm.db import idempotency
-from crm.errors import Malformed
 
 XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 TABLES: Final = ("text/csv", XLSX, "application/octet-stream")
@@ -30,18 +29,14 @@ class Upload:
 
 @asynccontextmanager
 async def received(request: AnyRequest) -> AsyncIterator[Upload]:
-    """The body of a request, for as long as the block lasts. Raises NoTable, Malformed."""
+    """The body of a request, for as long as the block lasts. Raises NoTable."""
     kind = request.content_type[0]
     if kind not in TABLES:
         raise NoTable(f"Send the file itself as the body, as one of {', '.join(TABLES)}; this is {kind or 'nothing'}.")
     content = hashlib.sha256(request.scope["query_string"] + b"\n")
-    size = 0
     with tempfile.NamedTemporaryFile(prefix="setia-upload-") as file:
         async for block in request.stream():
             content.update(block)
-            size += len(block)
             await asyncio.to_thread(file.write, block)
-        if not size:
-            raise Malformed("The body is empty: send the file itself.")
         await asyncio.to_thread(file.flush)
         yield Upload(Path(file.name), once_of(request, content.digest()))

@@ -7,13 +7,12 @@ import re
 import unicodedata
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 DateOrder: TypeAlias = Literal["ymd", "dmy", "mdy"]
-DATE_ORDERS: Final[tuple[DateOrder, ...]] = get_args(DateOrder)
 
 NOON: Final = time(12)
 YEAR_MIN, YEAR_MAX = 1900, 2199

@@ -71,7 +71,7 @@ async def test_a_file_is_shown_with_a_guess_before_anything_is_imported(desk):
 @pytest.mark.parametrize(
     ("content", "media_type", "status", "code"),
     [
-        (b"", "text/csv", 400, "malformed"),
+        (b"", "text/csv", 422, "unreadable_file"),
         (b"\n\n", "text/csv", 422, "unreadable_file"),
         (b"a,b\n\x00,\n", "text/csv", 422, "unreadable_file"),
         (b"PK\x03\x04xx", XLSX, 422, "unreadable_file"),
