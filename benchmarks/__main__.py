@@ -10,13 +10,13 @@ import typer
 import uvloop
 from rich.console import Console
 
-from benchmarks import awards, bulk, choosing, costs, growth, machine, reads, stage
+from benchmarks import awards, bulk, choosing, costs, files, growth, machine, reads, stage
 from benchmarks.rounds import Part
 from benchmarks.stage import Stage
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
-PARTS = "abcde"
+PARTS = "abcdef"
 ROUNDS, ROUNDS_QUICK = 5, 3
 SECONDS, SECONDS_QUICK = 3, 1
 WIDTH_MIN = 130
@@ -61,6 +61,7 @@ async def _measure(at: Stage, console: Console, chosen: list[str], *, quick: boo
         "c": bulk.opened(at, quick=quick),
         "d": growth.opened(at, console, sizes=sizes),
         "e": choosing.opened(at, quick=quick),
+        "f": files.opened(at, console, quick=quick),
     }
     for name in chosen:
         async with parts[name] as part:

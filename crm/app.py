@@ -1,5 +1,6 @@
 """The application: routes, the edge around them, and the database's life."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -17,9 +18,11 @@ from crm.api import (
     erasures,
     errors,
     events,
+    exports,
     health,
     holds,
     identities,
+    imports,
     insights,
     interactions,
     keys,
@@ -77,6 +80,8 @@ V1 = [
     *memberships.handlers,
     *challenges.handlers,
     *referrals.handlers,
+    *imports.handlers,
+    *exports.handlers,
 ]
 
 
@@ -118,6 +123,7 @@ def create_app(
     )
     app.state.registry = registry
     app.state.region = region
+    app.state.exporting = asyncio.Semaphore(exports.EXPORTS_MAX)
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             if "OPTIONS" in handler.http_methods:

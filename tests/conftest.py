@@ -258,6 +258,11 @@ class Stage(Database):
         async with self.chosen.reading() as session:
             yield session
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Session]:
+        async with self.chosen.snapshot() as session:
+            yield session
+
 
 class RolledBack(Database):
     """A database made of one transaction: what would be a transaction is a savepoint in it, one at a time."""
@@ -271,7 +276,7 @@ class RolledBack(Database):
         async with self._turn, self._session.savepoint():
             yield self._session
 
-    reading = begin
+    reading = snapshot = begin
 
 
 class Client(httpx.AsyncClient):

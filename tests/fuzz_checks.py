@@ -52,6 +52,7 @@ _RULES = frozenset(
         "not_a_multiple",
         "not_a_voucher_reward",
         "not_an_etag",
+        "not_importable",  # a file has its own columns
         "occurred_in_the_future",
         "one_at_a_time",
         "pattern_too_narrow",
@@ -64,6 +65,7 @@ _RULES = frozenset(
         "unknown_contact",
         "unknown_reward",
         "unknown_tier",
+        "unreadable_file",
     }
 )
 # The same within `errors` of an `invalid` body.

@@ -73,7 +73,7 @@ _MEANINGS: Final[Mapping[int, str]] = {
     409: "Well-formed, but the present state says no; `code` says why.",
     412: "It has changed since it was read.",
     413: "The body is larger than this route takes.",
-    415: "This is not application/json.",
+    415: "The body is of another media type than this takes.",
     422: "The content breaks a rule; `errors` names the places.",
     503: "The service can't answer now. Nothing was changed: send the same request again.",
 }
@@ -211,6 +211,9 @@ class _Operation:
                 "required": True,
                 "content": {"application/json": _content(schemas[self._body, "validation"])},
             }
+        elif handler.opt["uploads"]:
+            # A file as it is: what a media type says of it is all that there is to say.
+            described["requestBody"] = {"required": True, "content": {name: {} for name in handler.opt["uploads"]}}
         described["responses"] = {**self._successes(schemas), **self._problems()}
         return described
 
@@ -218,6 +221,7 @@ class _Operation:
         """What this operation may refuse with."""
         implied: Iterable[tuple[bool, Iterable[_Refusal]]] = (
             (self._body is not None, (Malformed, errors.BodyTooLarge, errors.UnsupportedMediaType)),
+            (bool(self._handler.opt["uploads"]), (Malformed, errors.BodyTooLarge, errors.NoTable)),
             ("cursor" in self._arguments, (BrokenCursor,)),
             ("{" in self.path, (NotFound,)),
             ("if_match" in self._arguments, (Stale, NotAnETag)),

@@ -35,6 +35,11 @@ class UnsupportedMediaType(Malformed):
     title = "Send JSON"
 
 
+class NoTable(UnsupportedMediaType):
+    code = "no_table"
+    title = "Send a CSV file or an Excel workbook"
+
+
 class BodyTooLarge(Malformed):
     code = "body_too_large"
     title = "Send less at once"

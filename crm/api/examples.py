@@ -28,6 +28,7 @@ _FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
 _SURVEY: Final = "0198f3bf-3f40-7152-9d6e-6f7e8d9c0b1a"
 _ERASURE: Final = "0198f3be-3f40-7152-9d6e-7f8091a2b3c4"
 _BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
+_IMPORT: Final = "0198f3b8-5e17-7a40-b2d9-4c6e8f0a1b37"
 _SEGMENT: Final = "0198f3b9-1a2b-7c3d-8e4f-5a6b7c8d9e0f"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
@@ -119,6 +120,13 @@ _NEW_PROGRAM: Final = {
 _NEW_TIER: Final = {"name": "Gold", "threshold": 1000, "benefits": {"earn_factor": "1.5"}}
 _POLICY: Final = {
     "basis": "points", "window": "rolling_months", "months": 12, "downgrade": "one_level", "grace_days": 30,
+}  # fmt: skip
+
+_MAPPED: Final = {
+    "columns": {
+        "Nama": "name", "No HP": "identity:phone", "Tgl Lahir": "birth_on", "Kota": "attributes.city",
+    },
+    "constants": {"locale": "id-ID", "tags": "bazar"}, "date_order": "dmy",
 }  # fmt: skip
 
 _NEW_REWARD: Final[Mapping[str, Any]] = {
@@ -522,6 +530,31 @@ EXAMPLES: Final[Mapping[str, Any]] = {
             ],
         },
         "by": "key:Till 3", "created_at": _NOW, "finished_at": _NOW,
+    },
+    "NewImportMapping": _MAPPED,
+    "NewRun": {"on_duplicate": "fill"},
+    "NewReversion": {},
+    "Import": {
+        "id": _IMPORT, "kind": "contacts", "status": "completed", "filename": "pelanggan.csv", "format": "csv",
+        "encoding": "windows-1252", "delimiter": ";", "sheet": None, "program_id": None,
+        "columns": ["Nama", "No HP", "Tgl Lahir", "Kota", "Sumber"], "sample": [], "mapping": _MAPPED,
+        "unmapped": ["Sumber"], "on_duplicate": "fill", "dry_run": False,
+        "progress": {"rows": 5210, "processed": 5210, "created": 4987, "updated": 121, "skipped": 99, "failed": 3},
+        "failure": None, "reversion": None, "by": "key:Till 3", "created_at": _NOW, "started_at": _NOW,
+        "finished_at": _NOW,
+    },
+    "RefusedRow": {
+        "row": 18,
+        "errors": [{
+            "field": "identity:phone", "column": "No HP", "code": "number_shortened",
+            "message": "A spreadsheet has shortened this number to 8,12E+10. Format its column as text, fill it in "
+            "again and save.",
+        }],
+        "cells": ["Sari Dewi", "8,12E+10", "10/03/1990", "Bandung", "bazar"],
+    },
+    "ImportedContact": {
+        "contact_id": _CONTACT, "row": 2, "result": "created", "removed": False,
+        "kept": {"code": "has_history", "message": "Something has happened with the contact since."},
     },
 }  # fmt: skip
 

@@ -140,11 +140,24 @@ async def _me(request: ApiRequest) -> UUID:
     return request.scope["auth"].contact_id  # type: ignore[no-any-return]
 
 
+async def _database(request: ApiRequest) -> Database:
+    return request.app.state.database  # type: ignore[no-any-return]
+
+
+async def _principal(request: ApiRequest) -> auth.Principal:
+    return request.scope["auth"]  # type: ignore[no-any-return]
+
+
 async def _region(request: ApiRequest) -> str:
     return request.app.state.region  # type: ignore[no-any-return]
 
 
 async def _once(request: ApiRequest) -> idempotency.Request | None:
+    return once_of(request, await request.body()) if "idempotency-key" in request.headers else None
+
+
+def once_of(request: Request[Any, Any, Any], content: bytes) -> idempotency.Request | None:
+    """The request's identity for retries, where the caller gave it one; `content` is what it says. Raises Invalid."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
@@ -158,7 +171,7 @@ async def _once(request: ApiRequest) -> idempotency.Request | None:
         method=request.method,
         path=request.url.path,
         key=key,
-        body=await request.body(),
+        body=content,
     )
 
 
@@ -168,6 +181,8 @@ FACTS: Final[Mapping[str, Callable[[ApiRequest], Awaitable[Any]]]] = {
     "trusted": _trusted,
     "me": _me,
     "region": _region,
+    "database": _database,
+    "principal": _principal,
     "once": _once,
 }
 """What a handler learns of its request by the name of an argument.
@@ -175,7 +190,8 @@ FACTS: Final[Mapping[str, Callable[[ApiRequest], Awaitable[Any]]]] = {
 `now` is when it arrived, in UTC; `by` what the books say about who did it; `trusted` whether they may adjust
 points, as a manager does; `me` the member who is signed in, on the routes that are for members; `region` the country of
 phone numbers written without one; `once` the request's identity for retries, where the caller gave it an
-Idempotency-Key.
+Idempotency-Key. `database` is for those whose work outlasts one transaction, or must not hold one while it waits for
+the caller; `principal` for those that may do more or less by what they ask for.
 """
 
 

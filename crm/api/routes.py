@@ -23,18 +23,20 @@ AnyRequest = Request[Any, Any, Any]
 
 BODY_MAX = 1_000_000
 BATCH_BODY_MAX = 5_000_000
+UPLOAD_MAX = 64_000_000
 
 
 def _route(
     factory: Callable[..., Any], path: str, *, scopes: frozenset[str] | set[str],
     problems: tuple[type[CrmError], ...] = (), repeated: str | None = None, headers: tuple[str, ...] = (),
-    also: tuple[str, ...] = (), body_max: int = BODY_MAX, documented: bool = True, **options: Any,
+    also: tuple[str, ...] = (), uploads: tuple[str, ...] = (), body_max: int = BODY_MAX, documented: bool = True,
+    **options: Any,
 ) -> Callable[[Callable[..., Any]], HTTPRouteHandler]:  # fmt: skip
     """A decorator whose docstring is the operation's summary and description.
 
     `problems` are refusals of its own, beyond what its arguments imply. `repeated` says what a 200 means where the
     first request answered 201. `headers` are what its answer carries besides those of every answer, `also` the media
-    types in which it can be asked for besides its own.
+    types in which it can be asked for besides its own, `uploads` those of a body that is a file.
     """
 
     def decorate(function: Callable[..., Any]) -> HTTPRouteHandler:
@@ -47,11 +49,12 @@ def _route(
             repeated=repeated,
             headers=headers,
             also=also,
+            uploads=uploads,
             operation_id=function.__name__,
             summary=summary.rstrip("."),
             description=" ".join(description.split()) or None,
             request_max_body_size=body_max,
-            idempotent="once" in function.__annotations__,
+            idempotent=bool(uploads) or "once" in function.__annotations__,
             **options,
         )(_with_facts(_marked(function)))
         return handler

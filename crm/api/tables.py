@@ -9,10 +9,10 @@ from typing import Any, Final
 from litestar import Response
 
 from crm.api.routes import AnyRequest
+from crm.exchange.cells import guarded
 
 CSV: Final = "text/csv"
 _JSON: Final = "application/json"
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def answer(request: AnyRequest, result: Any, *, name: str, rows: Sequence[Any]) -> Response[Any]:
@@ -29,10 +29,5 @@ def _written(name: str, rows: Sequence[Any]) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["program", *(field.name for field in fields(rows[0]))])
-    writer.writerows([cell(name), *map(cell, astuple(row))] for row in rows)
+    writer.writerows([guarded(name), *map(guarded, astuple(row))] for row in rows)
     return text.getvalue()
-
-
-def cell(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula: text that looks like one gets a quotation mark in front."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

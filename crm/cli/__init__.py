@@ -10,6 +10,7 @@ import typer
 
 from crm.cli import backup, imports, keys, ledger, loyalty
 from crm.cli.demo import demo
+from crm.cli.export import export
 from crm.cli.migrate import migrate
 from crm.cli.serve import serve
 from crm.cli.worker import worker
@@ -30,6 +31,7 @@ app.command()(migrate)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(demo)
+app.command()(export)
 app.add_typer(keys.app, name="keys")
 app.add_typer(imports.app, name="import")
 app.add_typer(ledger.app, name="ledger")

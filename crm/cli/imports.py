@@ -1,288 +1,252 @@
-"""`crm import …`: what a shop already has, from a CSV file, as often as needed: nothing is imported twice."""
+"""`crm import …`: what a shop already has, from a file, as often as needed: nothing is imported twice."""
 
 import asyncio
-import csv
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from datetime import time as clock
-from functools import lru_cache
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, TextIO, TypeAlias
+from typing import Annotated, Self, TextIO
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from crm.api.purchases import PurchaseFields
 from crm.cli import collector, logs, loop, place
 from crm.db.session import Database
-from crm.errors import CrmError, Invalid, Unavailable
-from crm.interactions.people import Sender
-from crm.loyalty import programs, purchases
-from crm.loyalty.purchases import Bought
+from crm.errors import CrmError
+from crm.exchange import guesses, imports, mappings, refusals, runs, sheets, works
+from crm.exchange.cells import DateOrder
+from crm.exchange.imports import LANES
+from crm.exchange.mappings import ColumnMapping, Kind, NotImportable
+from crm.exchange.outcomes import OnDuplicate, Outcome
+from crm.exchange.sheets import Layout, Row
+from crm.exchange.works import Work
 from crm.settings import Settings
 
-app = typer.Typer(help="Bring in what the shop already has, from a CSV file.", no_args_is_help=True)
+app = typer.Typer(help="Bring in what the shop already has, from a file.", no_args_is_help=True)
 
-BATCH: Final = 500
-LANES: Final = 2
-"""Batches under way at once: one is planned while the database writes the other. A buyer stays in one lane."""
-ATTEMPTS_MAX: Final = 3
-IDENTITY: Final = "identity:"
-NOON: Final = clock(12)
-FIELDS: Final = sorted(PurchaseFields.model_fields.keys() - {"lines", "discounts", "payments"})
+_BY = "import"
 
-Pairs: TypeAlias = Mapping[str, str]
+File = Annotated[
+    Path,
+    typer.Argument(
+        help="A CSV file or an Excel workbook; its first row names the columns.", exists=True, dir_okay=False
+    ),
+]
+Constants = Annotated[
+    list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A field that is the same for every row.")
+]
+Dates = Annotated[
+    DateOrder | None,
+    typer.Option("--dates", help="How days are written; left out, as the first rows look, else with the day first."),
+]
+Sheet = Annotated[str | None, typer.Option("--sheet", help="Which sheet of a workbook; left out, the first.")]
+Program = Annotated[UUID | None, typer.Option("--program", help="The program's id; left out, the default program.")]
 
 
-class NotImportable(Invalid):
-    code = "not_importable"
-    title = "This file can't be imported like that"
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be imported, and how."""
 
+    kind: Kind
+    file: Path
+    sheet: str | None
+    columns: Sequence[str]
+    constants: Sequence[str]
+    dates: DateOrder | None
+    on_duplicate: OnDuplicate = "skip"
+    program_id: UUID | None = None
 
-@dataclass(slots=True)
-class Row:
-    """A line of the file: what it means, or why it means nothing."""
-
-    line: int
-    values: Mapping[Any, Any]
-    bought: Bought | None = None
-    error: str = ""
+    def mapping(self, layout: Layout, sample: Sequence[Sequence[str]]) -> ColumnMapping:
+        """Where columns go, guessed as far as it is not said. Raises NotImportable."""
+        columns = _pairs(self.columns) or guesses.guess(self.kind, layout.columns, sample).columns
+        dates = self.dates or guesses.date_order(columns, layout.columns, sample)
+        return ColumnMapping(columns, _pairs(self.constants), dates)
 
 
 @dataclass(slots=True)
 class Tally:
     """How an import went so far."""
 
-    recorded: int = 0
-    known: int = 0
+    created: int = 0
+    updated: int = 0
+    skipped: int = 0
+    failed: int = 0
     points: int = 0
-    errors: int = 0
+
+    def add(self, outcomes: Iterable[tuple[Row, Outcome]]) -> None:
+        """Count what became of some rows."""
+        for _, outcome in outcomes:
+            setattr(self, outcome.result, getattr(self, outcome.result) + 1)
+            self.points += outcome.points
+
+
+@app.command(name="contacts")
+def import_contacts(
+    file: File,
+    columns: Annotated[
+        list[str],
+        typer.Option(
+            "--map",
+            metavar="COLUMN=FIELD",
+            help="Where a column goes: name, given_name, family_name, locale, time_zone, birth_on, tags, "
+            "identity:KIND, attributes.NAME. Without any it is guessed from the columns' names.",
+        ),
+    ] = [],  # noqa: B006 typer reads the default and never changes it
+    constants: Constants = [],  # noqa: B006
+    on_duplicate: Annotated[
+        OnDuplicate,
+        typer.Option(
+            help="What to do about somebody who is there: skip the row, fill in what is missing, update, or reject it."
+        ),
+    ] = "skip",
+    dates: Dates = None,
+    sheet: Sheet = None,
+) -> None:
+    """Import contacts.
+
+    Whoever has one of a row's identities is the same person. Columns without a place are left out. Rows that can't be
+    imported go to FILE.errors.csv with their reasons. Run it again to go on where it stopped.
+    """
+    tally, seconds, errors = _run(Order("contacts", file, sheet, columns, constants, dates, on_duplicate))
+    Console(stderr=True).print(
+        f"{tally.created:,} contacts created, {tally.updated:,} updated in {seconds:.1f} s "
+        f"({(tally.created + tally.updated) / seconds:,.0f}/s); {tally.skipped:,} were there already; "
+        f"{_refused(tally, errors)}."
+    )
+    if tally.failed:
+        raise typer.Exit(1)
 
 
 @app.command(name="purchases")
 def import_purchases(
-    file: Annotated[Path, typer.Argument(help="A CSV file with a header, in UTF-8.", exists=True, dir_okay=False)],
+    file: File,
     columns: Annotated[
         list[str],
         typer.Option("--map", metavar="COLUMN=FIELD", help="Where a column goes; identity:KIND says who bought."),
     ],
-    constants: Annotated[
-        list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A field that is the same for every row.")
-    ] = [],  # noqa: B006 typer reads the default and never changes it
-    program: Annotated[UUID | None, typer.Option(help="The program's id; left out, the default program.")] = None,
+    constants: Constants = [],  # noqa: B006
+    program: Program = None,
+    dates: Dates = None,
+    sheet: Sheet = None,
 ) -> None:
     """Import purchases with the points they earn.
 
     Buyers who are not known yet become contacts. Columns without a place are kept with the purchase. Rows that can't be
     imported go to FILE.errors.csv with their reasons. Run it again to go on where it stopped.
     """
-    settings = Settings()
-    logs.configure(settings)
-    collector.settle()
-    console = Console(stderr=True)
-    try:
-        with place.database(settings) as found:
-            tally = loop.run(
-                _import(
-                    file, _pairs(columns), _pairs(constants), program, dsn=found.dsn, settings=settings, console=console
-                )
-            )
-    except KeyboardInterrupt:
-        console.print("Stopped. What was imported stays; the same command goes on from here.")
-        raise typer.Exit(130) from None
-    if tally.errors:
+    order = Order("purchases", file, sheet, columns, constants, dates, program_id=program)
+    tally, seconds, errors = _run(order)
+    Console(stderr=True).print(
+        f"{tally.created:,} purchases imported with {tally.points:,} points in {seconds:.1f} s "
+        f"({tally.created / seconds:,.0f}/s); {tally.skipped:,} were there already; {_refused(tally, errors)}."
+    )
+    if tally.failed:
         raise typer.Exit(1)
 
 
-async def _import(
-    file: Path, columns: Pairs, constants: Pairs, program_id: UUID | None, *, dsn: str, settings: Settings,
-    console: Console,
-) -> Tally:  # fmt: skip
-    database = await Database.connect(dsn, size_max=LANES)
+def _run(order: Order) -> tuple[Tally, float, Path]:
+    settings = Settings()
+    logs.configure(settings)
+    collector.settle()
+    errors = order.file.with_name(f"{order.file.name}.errors.csv")
+    started = time.monotonic()
+    try:
+        with place.database(settings) as found:
+            tally = loop.run(_import(order, errors, dsn=found.dsn, settings=settings))
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Stopped. What was imported stays; the same command goes on from here.")
+        raise typer.Exit(130) from None
+    return tally, _since(started), errors
+
+
+async def _import(order: Order, errors: Path, *, dsn: str, settings: Settings) -> Tally:
+    layout, sample = sheets.recognize(order.file, sheet=order.sheet)
+    mapping = order.mapping(layout, sample)
+    database = await Database.connect(dsn, size_max=max(LANES.values()) + 1)
+    try:
+        async with database.begin() as session:
+            made = await imports.create(
+                session, kind=order.kind, filename=order.file.name, layout=layout, sample=sample, mapping=mapping,
+                program_id=order.program_id, region=settings.default_region, by=_BY, now=_now(),
+            )  # fmt: skip
+            await imports.start(
+                session, import_id=made.id, dry_run=False, on_duplicate=order.on_duplicate, now=_now(), enqueue=False
+            )
+            work = await works.begin(session, import_id=made.id)
+        assert work is not None, "nobody else knows of it"
+        return await _carried_out(database, work, order.file, errors)
+    finally:
+        await database.close()
+
+
+async def _carried_out(database: Database, work: Work, file: Path, errors: Path) -> Tally:
     tally = Tally()
     started = time.monotonic()
     with ExitStack() as stack:
-        progress = stack.enter_context(_progress(console))
-        task = progress.add_task("", total=_lines(file), rate="")
-        errors = stack.enter_context(_Errors(file.with_name(f"{file.name}.errors.csv")))
+        progress = stack.enter_context(_progress(Console(stderr=True)))
+        total = await asyncio.to_thread(sheets.count, file, work.layout)
+        task = progress.add_task("", total=total, of="" if total is None else f" of {total:,}", rate="")
+        refused = stack.enter_context(_Errors(errors, work.layout))
 
-        def on_batch(rows: list[Row], outcomes: Iterable[tuple[purchases.Recorded, bool] | CrmError]) -> None:
-            answers = iter(outcomes)
-            for row in rows:
-                outcome = next(answers) if row.bought is not None else row.error
-                if isinstance(outcome, tuple):
-                    recorded, new = outcome
-                    tally.recorded += new
-                    tally.known += not new
-                    tally.points += recorded.points if new else 0
-                else:
-                    tally.errors += 1
-                    errors.add(row, outcome.detail if isinstance(outcome, CrmError) else outcome)
-            progress.update(task, advance=len(rows), rate=f"{progress.tasks[0].completed / _since(started):,.0f}/s")
+        def told(outcomes: Sequence[tuple[Row, Outcome]]) -> None:
+            tally.add(outcomes)
+            refused.add(outcomes)
+            rate = f"{(progress.tasks[0].completed + len(outcomes)) / _since(started):,.0f}/s"
+            progress.update(task, advance=len(outcomes), rate=rate)
 
         try:
-            async with database.reading() as session:
-                chosen = program_id or await programs.default_id(session)
-                zone = (await programs.load(session, program_id=chosen)).terms.zone
-            read = _Reader(columns, constants, zone, settings.default_region)
-            with file.open(newline="", encoding="utf-8-sig") as lines:
-                try:
-                    await _in_lanes(database, read.rows(lines), chosen, on_batch)
-                except* CrmError as refused:
-                    raise refused.exceptions[0] from None
-        finally:
-            await database.close()
-    console.print(
-        f"{tally.recorded:,} purchases imported with {tally.points:,} points in {_since(started):.1f} s "
-        f"({tally.recorded / _since(started):,.0f}/s); {tally.known:,} were there already; {tally.errors:,} errors"
-        + (f", see {errors.path}" if tally.errors else "")
-        + "."
-    )
+            await runs.carry_out(database, work=work, path=file, clock=_now, told=told)
+        except BaseException as error:
+            async with database.begin() as session:
+                if isinstance(error, CrmError):
+                    await works.fail(session, work=work, code=error.code, message=error.detail, now=_now())
+                else:
+                    await imports.cancel(session, import_id=work.import_id, now=_now())
+            raise
+        async with database.begin() as session:
+            await works.complete(session, work=work, now=_now())
     return tally
 
 
-async def _in_lanes(
-    database: Database,
-    rows: Iterator[Row],
-    program_id: UUID,
-    on_batch: Callable[[list[Row], Iterable[tuple[purchases.Recorded, bool] | CrmError]], None],
-) -> None:
-    """A buyer's purchases keep the order of the file, because one lane has them all."""
-
-    async def work(queue: "asyncio.Queue[list[Row] | None]") -> None:
-        while (batch := await queue.get()) is not None:
-            bought = [row.bought for row in batch if row.bought is not None]
-            on_batch(batch, await _record(database, bought, program_id))
-
-    queues: list[asyncio.Queue[list[Row] | None]] = [asyncio.Queue(maxsize=1) for _ in range(LANES)]
-    async with asyncio.TaskGroup() as group:
-        for queue in queues:
-            group.create_task(work(queue))
-        waiting: list[list[Row]] = [[] for _ in queues]
-        for row in rows:
-            lane = hash(row.bought.who) % LANES if row.bought is not None else 0
-            waiting[lane].append(row)
-            if len(waiting[lane]) == BATCH:
-                await queues[lane].put(waiting[lane])
-                waiting[lane] = []
-        for queue, rest in zip(queues, waiting, strict=True):
-            if rest:
-                await queue.put(rest)
-            await queue.put(None)
-
-
-async def _record(
-    database: Database, bought: list[Bought], program_id: UUID
-) -> list[tuple[purchases.Recorded, bool] | CrmError]:
-    for attempt in range(ATTEMPTS_MAX):
-        try:
-            async with database.begin() as session:
-                return await purchases.record_all(
-                    session, program_id=program_id, bought=bought, by="import", now=datetime.now(UTC)
-                )
-        except Unavailable:
-            # The other lane took one of the same references at this moment; next time it is found.
-            if attempt == ATTEMPTS_MAX - 1:
-                raise
-    raise AssertionError
-
-
-class _Reader:
-    """Turns lines into purchases."""
-
-    def __init__(self, columns: Pairs, constants: Pairs, zone: ZoneInfo, region: str) -> None:
-        targets = [*columns.values(), *constants]
-        unknown = [target for target in targets if target not in FIELDS and not target.startswith(IDENTITY)]
-        if unknown:
-            raise NotImportable(
-                f"No field is called {', '.join(unknown)}. There are {', '.join(FIELDS)} and identity:KIND."
-            )
-        if sum(target.startswith(IDENTITY) for target in targets) != 1:
-            raise NotImportable("Say who bought: map one column to identity:KIND, such as identity:email.")
-        self._columns = columns
-        self._constants = constants
-        self._zone = zone
-        self._sender = lru_cache(maxsize=100_000)(lambda kind, value: Sender.of(kind=kind, value=value, region=region))
-
-    def rows(self, lines: TextIO) -> Iterator[Row]:
-        """The file's rows, read as they are needed. Raises NotImportable for a column that is not there."""
-        table = csv.DictReader(lines)
-        if missing := self._columns.keys() - set(table.fieldnames or ()):
-            raise NotImportable(
-                f"The file has no column {', '.join(sorted(missing))}; it has {', '.join(table.fieldnames or ())}."
-            )
-        for values in table:
-            row = Row(table.line_num, values)
-            try:
-                row.bought = self._bought(values)
-            except CrmError as error:
-                row.error = error.detail
-            except ValidationError as error:
-                row.error = "; ".join(
-                    f"{'.'.join(map(str, fault['loc'])) or 'row'}: {fault['msg']}" for fault in error.errors()
-                )
-            yield row
-
-    def _bought(self, values: Mapping[str, Any]) -> Bought:
-        if None in values:
-            raise NotImportable("The row has more cells than the header.")
-        given = dict(self._constants)
-        given.update((target, values[column]) for column, target in self._columns.items() if values[column])
-        fields: dict[str, Any] = {}
-        who: Sender | None = None
-        for target, value in given.items():
-            if target.startswith(IDENTITY):
-                who = self._sender(target.removeprefix(IDENTITY), value)
-            else:
-                fields[target] = self._instant(value) if target == "occurred_at" else value
-        if who is None:
-            raise NotImportable("The row does not say who bought.")
-        data = {name: value for name, value in values.items() if name not in self._columns and value}
-        return PurchaseFields.model_validate(fields).bought(who, data)
-
-    def _instant(self, text: str) -> str:
-        """A moment as the API writes it; a bare date is noon, and what has no offset is in the program's zone."""
-        try:
-            if len(text) == len("1997-01-01"):
-                return datetime.combine(date.fromisoformat(text), NOON, self._zone).isoformat()
-            moment = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise NotImportable(f"occurred_at: '{text}' is no date such as 1997-01-31.") from error
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=self._zone)).isoformat()
-
-
 class _Errors:
-    """The rows that could not be imported, as they were, each with its reason; made when the first one comes."""
+    """The rows that could not be imported, as they were, each with its reasons; made when the first one comes."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self._path = path
+        self._columns = layout.columns
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        self.path.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
 
-    def add(self, row: Row, reason: str) -> None:
-        """Keep a row, to be mended and sent again."""
-        columns = [name for name in row.values if name is not None]  # DictReader's place for surplus cells
-        if self._file is None:
-            self._file = self.path.open("w", newline="", encoding="utf-8")
-            csv.writer(self._file).writerow([*columns, "line", "error"])
-        csv.writer(self._file).writerow([*(row.values[name] for name in columns), row.line, reason])
+    def add(self, outcomes: Iterable[tuple[Row, Outcome]]) -> None:
+        """Keep the refused among these rows, to be mended and sent again."""
+        failed = [
+            refusals.line(row.cells, row.number, outcome.errors, self._columns)
+            for row, outcome in outcomes
+            if outcome.errors
+        ]
+        if failed and self._file is None:
+            self._file = self._path.open("w", newline="", encoding="utf-8")
+            failed.insert(0, [*self._columns, *mappings.REFUSED_COLUMNS])
+        if self._file is not None:
+            self._file.write(refusals.lines(failed))
 
 
-def _pairs(options: Iterable[str]) -> Pairs:
+def _refused(tally: Tally, errors: Path) -> str:
+    return f"{tally.failed:,} errors" + (f", see {errors}" if tally.failed else "")
+
+
+def _pairs(options: Iterable[str]) -> Mapping[str, str]:
     pairs = {}
     for option in options:
         name, separator, value = option.partition("=")
@@ -292,9 +256,8 @@ def _pairs(options: Iterable[str]) -> Pairs:
     return pairs
 
 
-def _lines(file: Path) -> int:
-    with file.open("rb") as lines:
-        return max(0, sum(1 for _ in lines) - 1)
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _since(started: float) -> float:
@@ -305,7 +268,7 @@ def _progress(console: Console) -> Progress:
     return Progress(
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        TextColumn("{task.completed:,.0f}{task.fields[of]}"),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=console,

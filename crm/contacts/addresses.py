@@ -54,7 +54,7 @@ def address(*, kind: str, value: str, account: str = "", region: str) -> Address
     `region` is the country (ISO 3166-1) of a phone number written without one. An e-mail address or a number is the
     same person's whichever account it reached, so these kinds have no account. Raises InvalidIdentity.
     """
-    if not _KIND.match(kind):
+    if not is_kind(kind):
         raise InvalidIdentity("A kind of identity is a short lower-case name, such as 'email'.")
     text = _text(value)
     if len(text) > LENGTH_MAX:
@@ -65,6 +65,11 @@ def address(*, kind: str, value: str, account: str = "", region: str) -> Address
     if not canonical or len(canonical) > LENGTH_MAX or _means_nobody(canonical):
         raise InvalidIdentity("This value stands for nobody in particular.")
     return Address(canonical, kind, "" if kind in _WITHOUT_ACCOUNT else _account(account))
+
+
+def is_kind(text: str) -> bool:
+    """Whether a kind of identity can be called so."""
+    return _KIND.match(text) is not None
 
 
 def account_of(kind: str, account: str | None) -> str | None:

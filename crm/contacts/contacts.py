@@ -104,6 +104,24 @@ async def get(session: Session, *, contact_id: UUID) -> Contact:
     return of_row(row)
 
 
+async def find_all(session: Session, *, contact_ids: Sequence[UUID]) -> dict[UUID, Contact]:
+    """Those of these contacts that there are."""
+    rows = await session.fetch(f"SELECT {SELECTED} FROM contacts c WHERE c.id = ANY ($1)", contact_ids)
+    return {row["id"]: of_row(row) for row in rows}
+
+
+async def lock_all(session: Session, *, contact_ids: Sequence[UUID], deleting: bool = False) -> None:
+    """`lock` for many contacts, those that there are."""
+    strength = "UPDATE" if deleting else "NO KEY UPDATE"
+    await session.execute(f"SELECT FROM contacts WHERE id = ANY ($1) ORDER BY id FOR {strength}", contact_ids)
+
+
+async def versions(session: Session, *, contact_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """In which version each of these contacts is, of those that there are."""
+    rows = await session.fetch("SELECT id, version FROM contacts WHERE id = ANY ($1)", contact_ids)
+    return {row["id"]: row["version"] for row in rows}
+
+
 async def lock(session: Session, *, contact_id: UUID, version: int | None = None, deleting: bool = False) -> None:
     """Keep everybody else from changing a contact until the end of the transaction; read it after this, not before.
 
@@ -124,6 +142,22 @@ def created(made: Sequence[Contact], *, now: datetime) -> list[Insert]:
         Insert(contacts, _COLUMNS, [tuple(getattr(contact, name) for name in _COLUMNS) for contact in made]),
         identities.added(((contact.id, contact.identities) for contact in made), now=now),
         tags.added(((contact.id, contact.tags) for contact in made), now=now),
+    ]
+
+
+def extended(changed: Sequence[tuple[Contact, Contact]], *, now: datetime) -> list[Insert | Update]:
+    """The parts of a write that turn locked contacts into such as have all that they had, and more.
+
+    Their new identities were claimed before.
+    """
+    return [
+        Update(contacts, _COLUMNS, [tuple(getattr(after, name) for name in _COLUMNS) for _, after in changed], 1),
+        identities.added(
+            ((after.id, identities.new(before.identities, after.identities)) for before, after in changed), now=now
+        ),
+        tags.added(
+            ((after.id, [tag for tag in after.tags if tag not in before.tags]) for before, after in changed), now=now
+        ),
     ]
 
 
@@ -157,23 +191,23 @@ async def save(session: Session, *, before: Contact, after: Contact, now: dateti
     ]
 
 
-async def delete(session: Session, *, contact_id: UUID) -> None:
-    """Forget a contact that nothing points to, locked for that. Whether something does is the caller's to know."""
+async def delete(session: Session, *, contact_ids: Sequence[UUID]) -> None:
+    """Forget contacts that nothing points to, locked for that. Whether something does is the caller's to know."""
     await session.execute(
         """
         WITH untagged AS (
-            DELETE FROM contact_tags WHERE contact_id = $1
+            DELETE FROM contact_tags WHERE contact_id = ANY ($1)
         ), unsegmented AS (
-            DELETE FROM segment_members WHERE contact_id = $1
+            DELETE FROM segment_members WHERE contact_id = ANY ($1)
         ), unknown AS (
-            DELETE FROM contact_identities WHERE contact_id = $1 RETURNING value, kind, account
+            DELETE FROM contact_identities WHERE contact_id = ANY ($1) RETURNING value, kind, account
         ), freed AS (
             DELETE FROM identity_directory d USING unknown u
             WHERE d.value = u.value AND d.kind = u.kind AND d.account = u.account
         )
-        DELETE FROM contacts WHERE id = $1
+        DELETE FROM contacts WHERE id = ANY ($1)
         """,
-        contact_id,
+        contact_ids,
     )
 
 

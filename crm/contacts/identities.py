@@ -105,6 +105,12 @@ def verified(identity: Identity) -> Identity:
     return Identity(identity.kind, identity.account, identity.value, identity.raw, verified=True)
 
 
+def new(before: Iterable[Identity], after: Iterable[Identity]) -> list[Identity]:
+    """The identities of `after` whose address is not among those of `before`."""
+    known = {identity.address for identity in before}
+    return [identity for identity in after if identity.address not in known]
+
+
 async def resolve(session: Session, *, kind: str, value: str, account: str | None = None, region: str) -> UUID | None:
     """The contact behind an address, in whatever form it is typed. Raises InvalidIdentity, IdentityAmbiguous."""
     found = (await resolve_all(session, lookups=[Lookup.of(kind=kind, value=value, account=account, region=region)]))[0]
@@ -131,6 +137,21 @@ async def resolve_all(session: Session, *, lookups: Sequence[Lookup]) -> list[UU
     for row in rows:
         owners[row["number"] - 1][row["account"]] = row["contact_id"]
     return [_only(accounts) for accounts in owners]
+
+
+async def owners(session: Session, *, addresses: Sequence[Address]) -> dict[Address, UUID]:
+    """Whose each of these addresses is, of those that belong to somebody, in one query."""
+    rows = await session.fetch(
+        """
+        SELECT d.value, d.kind, d.account, d.contact_id
+        FROM unnest($1::text[], $2::text[], $3::text[]) AS v (value, kind, account)
+        JOIN identity_directory d ON d.value = v.value AND d.kind = v.kind AND d.account = v.account
+        """,
+        [key.value for key in addresses],
+        [key.kind for key in addresses],
+        [key.account for key in addresses],
+    )
+    return {Address(row["value"], row["kind"], row["account"]): row["contact_id"] for row in rows}
 
 
 async def claim(session: Session, *, wanted: Mapping[Address, UUID]) -> dict[Address, UUID]:

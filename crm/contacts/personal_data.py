@@ -22,6 +22,14 @@ PERSONAL_DATA: Final = PersonalData(
             """,
         ),
         Section(
+            "segments",
+            """
+            SELECT jsonb_build_object('segment', s.name, 'entered_at', m.entered_at)
+            FROM segment_members m JOIN segments s ON s.id = m.segment_id WHERE m.contact_id = ANY ($1)
+            ORDER BY m.entered_at, s.name
+            """,
+        ),
+        Section(
             "aliases",
             """
             SELECT to_jsonb(a) - 'contact_id' FROM contact_aliases a WHERE a.contact_id = ANY ($1)
@@ -39,6 +47,7 @@ PERSONAL_DATA: Final = PersonalData(
             )
             """,
         ),
+        Section("segments", "DELETE FROM segment_members WHERE contact_id = ANY ($1)"),
         Section("tags", "DELETE FROM contact_tags WHERE contact_id = ANY ($1)"),
         Section(
             "identities",

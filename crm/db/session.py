@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql import ClauseElement
 
 if TYPE_CHECKING:
+    from asyncpg.cursor import Cursor
     from asyncpg.pool import PoolConnectionProxy
 
 Query: TypeAlias = str | ClauseElement
@@ -86,6 +87,10 @@ class Session:
         if self._undo is not None:
             await self.driver.execute(self._undo)
 
+    async def cursor(self, query: str, *args: Any) -> "Cursor[Record]":
+        """All rows, of which each `fetch` brings some; only within a transaction."""
+        return await self.driver.cursor(query, *args)
+
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """A part of the transaction that may fail alone."""
@@ -134,6 +139,16 @@ class Database:
                 raise
             if await connection.execute("COMMIT") != "COMMIT":
                 raise CommitFailed
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Session]:
+        """A session that reads what was committed when it began, to its end, and can't write."""
+        async with self._pool.acquire() as connection:
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            try:
+                yield Session(connection)
+            finally:
+                await _roll_back(connection)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Session]:

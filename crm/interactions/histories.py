@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from crm.contacts import conditions, predicates
+from crm.contacts import aliases, conditions, predicates
 from crm.contacts.conditions import Did, Facts
 from crm.contacts.durations import Duration
 from crm.contacts.predicates import Bind
@@ -89,7 +89,8 @@ def _since(within: Duration, at: datetime, zone: tzinfo) -> datetime:
 
 def _found(history: Did, bind: Bind, *, contact: str, until: str, since: str | None) -> str:
     """A SELECT of the interactions that a history is about."""
-    clauses = [f"i.contact_id = {contact}", f"i.kind = {bind(history.kind, 'text')}", f"i.occurred_at <= {until}"]
+    who = f"ARRAY(SELECT who.id FROM {aliases.known_as(contact)} who)"
+    clauses = [f"i.contact_id = ANY ({who})", f"i.kind = {bind(history.kind, 'text')}", f"i.occurred_at <= {until}"]
     if since is not None:
         clauses.append(f"i.occurred_at >= {since}")
     if history.where is not None:

@@ -13,7 +13,7 @@ from crm.contacts.drafts import Draft
 from crm.contacts.identities import Identity, IdentityAmbiguous, IdentityNotFound, IdentityTaken, Lookup
 from crm.db import idempotency, writes
 from crm.db.session import Session
-from crm.errors import Conflict
+from crm.errors import Conflict, Unavailable
 from crm.interactions import segmentation, timeline
 
 CHANNEL = "contacts"
@@ -153,16 +153,54 @@ async def remove_identity(session: Session, *, contact_id: UUID, address: Addres
     return await _change(session, contact_id, edit, by=by, now=now)
 
 
+async def store_all(
+    session: Session,
+    *,
+    made: Sequence[Contact],
+    changed: Sequence[tuple[Contact, Contact]],
+    by: str,
+    data: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    """Store new contacts and what locked ones have got besides, before and after, in two round trips.
+
+    `data` is told with each on its timeline. Raises Unavailable where somebody else has taken an identity of theirs
+    since it was looked for.
+    """
+    wanted = {identity.address: contact.id for contact in made for identity in contact.identities}
+    for before, after in changed:
+        wanted.update((i.address, after.id) for i in identities.new(before.identities, after.identities))
+    holders = await identities.claim(session, wanted=wanted)
+    if holders != wanted:
+        raise Unavailable("Somebody else has taken one of these identities at this moment. Send the request again.")
+    told = [_entry(contact.id, CREATED, by, now, {**data}) for contact in made]
+    told += [
+        _entry(after.id, UPDATED, by, now, {**contacts.changes(before, after), **data}) for before, after in changed
+    ]
+    await writes.write(
+        session, [*contacts.created(made, now=now), *contacts.extended(changed, now=now), timeline.part(told)]
+    )
+
+
+async def unused(session: Session, *, contact_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these locked contacts with whom nothing has happened but that their records were kept."""
+    rows = await session.fetch(
+        """
+        SELECT g.id FROM unnest($1::uuid[]) AS g (id)
+        WHERE NOT EXISTS (SELECT FROM interactions i WHERE i.contact_id = g.id AND i.kind <> ALL ($2))
+        """,
+        contact_ids,
+        [CREATED, UPDATED, segmentation.ENTERED, segmentation.LEFT],
+    )
+    return {row["id"] for row in rows}
+
+
 async def delete(session: Session, *, contact_id: UUID, version: int | None = None) -> None:
     """Delete a contact with whom nothing has happened. Raises ContactNotFound, StaleContact, HasHistory."""
     await contacts.lock(session, contact_id=contact_id, version=version, deleting=True)
-    if await session.fetchval(
-        "SELECT EXISTS (SELECT FROM interactions WHERE contact_id = $1 AND kind <> ALL ($2))",
-        contact_id,
-        [CREATED, UPDATED, segmentation.ENTERED, segmentation.LEFT],
-    ):
+    if not await unused(session, contact_ids=[contact_id]):
         raise HasHistory("What happened with a contact is kept. Erase the person instead: POST …/erasure.")
-    await contacts.delete(session, contact_id=contact_id)
+    await contacts.delete(session, contact_ids=[contact_id])
 
 
 async def _change(

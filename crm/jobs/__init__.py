@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from crm.contacts.segments import EVALUATE as EVALUATE_SEGMENT
-from crm.jobs import backtests, housekeeping, nights, segments
+from crm.exchange.imports import JOB as RUN_IMPORT
+from crm.exchange.reversions import JOB as REVERT_IMPORT
+from crm.jobs import backtests, housekeeping, imports, nights, segments
 from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
@@ -23,11 +25,17 @@ class Schedule(NamedTuple):
     run: Run
 
 
-JOBS: Mapping[str, Job] = {RUN_BACKTEST: backtests.run_backtest, EVALUATE_SEGMENT: segments.evaluate_segment}
+JOBS: Mapping[str, Job] = {
+    RUN_BACKTEST: backtests.run_backtest,
+    EVALUATE_SEGMENT: segments.evaluate_segment,
+    RUN_IMPORT: imports.run_import,
+    REVERT_IMPORT: imports.revert_import,
+}
 
 SCHEDULES: Mapping[str, Schedule] = {
     "purge_idempotency_keys": Schedule("17 * * * *", housekeeping.purge_idempotency_keys),
     "keep_retention": Schedule("41 2 * * *", housekeeping.keep_retention),
+    "forget_imports": Schedule("41 3 * * *", imports.forget_imports),
     "purge_queue_log": Schedule("23 3 * * *", housekeeping.purge_queue_log),
     # Every midnight of the world lies on a quarter of an hour; what failed is tried again before the next.
     "work_off_nights": Schedule("*/5 * * * *", nights.work_off_nights),

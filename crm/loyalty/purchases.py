@@ -159,6 +159,19 @@ async def get(session: Session, *, program_id: UUID | None, contact_id: UUID, or
     return _view(row)
 
 
+async def known(session: Session, *, program_id: UUID, order_refs: Sequence[str]) -> set[str]:
+    """Those of these orders whose purchases are recorded."""
+    rows = await session.fetch(
+        """
+        SELECT d.order_ref FROM order_directory d
+        JOIN purchases p USING (contact_id, program_id, order_ref)
+        WHERE d.program_id = $1 AND d.order_ref = ANY ($2)
+        """,
+        program_id, order_refs,
+    )  # fmt: skip
+    return {row["order_ref"] for row in rows}
+
+
 async def page(
     session: Session, *, program_id: UUID | None, contact_id: UUID, after: tuple[datetime, str] | None, limit: int
 ) -> list[PurchaseView]:

@@ -1,0 +1,42 @@
+"""What becomes of a row of a file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+from uuid import UUID
+
+from crm.errors import CrmError
+
+Result: TypeAlias = Literal["created", "updated", "skipped", "failed"]
+OnDuplicate: TypeAlias = Literal["skip", "fill", "update", "reject"]
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """What is wrong with a row; `field` and `column` are null where it is the row as a whole."""
+
+    field: str | None
+    column: str | None
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`version` is the contact's after it, where the row made it or added to it; `points` are what it earned."""
+
+    result: Result
+    contact_id: UUID | None = None
+    version: int = 0
+    points: int = 0
+    errors: Sequence[RowError] = ()
+
+
+def failed(error: CrmError, *, field: str | None = None, column: str | None = None) -> Outcome:
+    """The outcome of a row that was refused when it met what is there."""
+    return Outcome("failed", errors=[RowError(field, column, error.code, error.detail)])
+
+
+def refused(code: str, message: str) -> RowError:
+    """What is wrong with a row as a whole."""
+    return RowError(None, None, code, message)
