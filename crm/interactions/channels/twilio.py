@@ -61,7 +61,7 @@ _NOBODY: Final = frozenset({
 """Who calls where the number is withheld; the digits are these words on a telephone's keys."""
 _CHANNELS: Final = {"": "sms"}
 """Ours, where it is not how an address begins."""
-_URL: Final = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#]*?)(?P<port>:\d+)?(?P<rest>[/?#].*)?", re.DOTALL)
+_URL: Final = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#]*?)(?P<port>:\d+)?(?P<rest>([/?#].*)?)", re.DOTALL)
 
 
 def handshake(delivery: Delivery, account: ChannelAccount) -> Reply | None:
@@ -120,18 +120,20 @@ def _readable(value: str) -> str:
 
 def _urls(delivery: Delivery, account: ChannelAccount) -> set[str]:
     """How Twilio may have written the address: behind a proxy another than arrives here, with its port or without."""
-    found: set[str] = set()
     called = _URL.fullmatch(delivery.url)
-    public = _URL.fullmatch(account.settings.get("public_url", ""))
     if called is None:
         return {delivery.url}
-    for at in filter(None, (called, public)):
-        prefix = "" if at is called else at["rest"].rstrip("/")
-        rest = called["rest"] if called["rest"].startswith(prefix) else prefix + called["rest"]
-        bare = f"{at['scheme']}://{at['host']}"
-        ports = ("", at["port"] or "", ":443" if at["scheme"] == "https" else ":80")
-        found.update(bare + port + rest for port in ports)
+    rest = called["rest"]
+    public = _URL.fullmatch(account.settings.get("public_url", ""))
+    found = _with_ports(called, rest)
+    if public:
+        found |= _with_ports(public, rest) | _with_ports(public, public["rest"].rstrip("/") + rest)
     return found
+
+
+def _with_ports(at: re.Match[str], rest: str) -> set[str]:
+    ports = {"", at["port"] or "", ":443" if at["scheme"] == "https" else ":80"}
+    return {f"{at['scheme']}://{at['host']}{port}{rest}" for port in ports}
 
 
 def _read(received_at: datetime, form: Json) -> Iterator[Event]:
