@@ -58,7 +58,7 @@ TYPES: Final = {
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,62}", re.ASCII)
 _NAMES: Final = frozenset({"kind", "channel", "purpose"})
-_IDS: Final = frozenset({"external_id", "to", "reply_to", "order_ref", "refund_ref"})
+_IDS: Final = frozenset({"external_id", "to", "reply_to", "order_ref", "refund_ref", "value"})
 
 
 def handshake(delivery: Delivery, account: ChannelAccount) -> Reply | None:
@@ -154,7 +154,7 @@ def _instant(value: datetime, name: str) -> datetime:
 
 
 def _amount(value: Decimal, name: str) -> Decimal:
-    if not value.is_finite() or abs(value) >= AMOUNT_MAX or value != round(value, DECIMALS_MAX):
+    if not value.is_finite() or not -AMOUNT_MAX < value < AMOUNT_MAX or value != round(value, DECIMALS_MAX):
         raise Unreadable(f"Its {name} is no amount with at most {DECIMALS_MAX} decimals that is below {AMOUNT_MAX}.")
     return value
 

@@ -297,7 +297,7 @@ def _person(form: Json, member: str, other: str) -> tuple[str, Person]:
         found = [Address(kind=prefix, value=rest)]
     else:
         found = [Address(kind="phone", value=rest)]
-    if not found:
+    if not rest or not found:
         raise Unreadable(f"Its {member} is no address that is known.")
     return _CHANNELS.get(prefix, prefix), Person(addresses=found, name=name)
 

@@ -24,7 +24,7 @@ def delivery(body: Any = b"", **fields: Any) -> Delivery:
 
 def form(fields: Mapping[str, str], **others: Any) -> Delivery:
     """A POST of a form."""
-    return delivery(urlencode(fields).encode(), **others)
+    return delivery(urlencode(fields, errors="surrogatepass").encode(), **others)
 
 
 def account(secrets: Mapping[str, str] | None = None, **settings: str) -> ChannelAccount:
