@@ -74,8 +74,7 @@ def verify(delivery: Delivery, account: ChannelAccount) -> None:
         raise SignatureInvalid(f"A delivery has the headers {ID}, {TIMESTAMP} (in seconds) and {SIGNATURE}.")
     if abs(delivery.received_at.timestamp() - int(sent)) > REPLAYED_MAX.total_seconds():
         raise SignatureInvalid("The delivery is older than five minutes, or its sender's clock is wrong.")
-    signed = b".".join([given.encode(errors="replace"), sent.encode(), delivery.body])
-    expected = b"v1," + signatures.sha256_base64(secret, signed)
+    expected = _signature(secret, given, sent, delivery.body)
     # While a secret is changed, its holder signs with both.
     if not any(signatures.equal(one, expected) for one in delivery.headers.get(SIGNATURE, "").split()):
         raise SignatureInvalid("The signature is missing, of other bytes, or by another secret.")
@@ -89,6 +88,23 @@ def key(delivery: Delivery) -> str | None:
 def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     """What the delivery says, in its order."""
     return payloads.events(delivery.body, _body)
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """A message to try the account with, signed with its own secret."""
+    body = msgspec.json.encode({
+        "type": "message", "external_id": "test", "occurred_at": now, "text": "This is a test.",
+        "person": {"addresses": [{"kind": "test", "value": "test"}]},
+    })  # fmt: skip
+    stamp = str(int(now.timestamp()))
+    signature = _signature(_secret(account), "test", stamp, body).decode()
+    headers = {ID: "test", TIMESTAMP: stamp, SIGNATURE: signature}
+    return Delivery(method="POST", url=url, headers=headers, query={}, body=body, received_at=now)
+
+
+def _signature(secret: bytes, given: str, sent: str, body: bytes) -> bytes:
+    signed = b".".join([given.encode(errors="replace"), sent.encode(), body])
+    return b"v1," + signatures.sha256_base64(secret, signed)
 
 
 def _secret(account: ChannelAccount) -> bytes:

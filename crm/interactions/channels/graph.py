@@ -1,7 +1,10 @@
 """What Meta's webhooks have in common: how they are set up, signed, and packed into entries."""
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Final
+
+import msgspec
 
 from crm.interactions.channels import payloads, signatures
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply, SignatureInvalid
@@ -24,8 +27,7 @@ def handshake(delivery: Delivery, account: ChannelAccount) -> Reply | None:
 
 def verify(delivery: Delivery, account: ChannelAccount) -> None:
     """Raises SignatureInvalid."""
-    expected = signatures.sha256_hex(signatures.secret(account, "app_secret"), delivery.body)
-    signatures.check(delivery.headers.get(SIGNATURE), [b"sha256=" + expected])
+    signatures.check(delivery.headers.get(SIGNATURE), [_signature(account, delivery.body)])
 
 
 def key(delivery: Delivery) -> str | None:
@@ -33,6 +35,17 @@ def key(delivery: Delivery) -> str | None:
     return None
 
 
+def sample(account: ChannelAccount, payload: Json, *, url: str, now: datetime) -> Delivery:
+    """A payload as it would be delivered. Raises SignatureInvalid without a secret."""
+    body = msgspec.json.encode(payload)
+    headers = {SIGNATURE: _signature(account, body).decode()}
+    return Delivery(method="POST", url=url, headers=headers, query={}, body=body, received_at=now)
+
+
 def entries(body: bytes, read: Callable[[Json], Iterable[Event]]) -> Iterator[Event]:
     """What `read` makes of each entry, in order."""
     return payloads.events(body, lambda found: payloads.each(payloads.parts(found, "entry"), read, kind="entry"))
+
+
+def _signature(account: ChannelAccount, body: bytes) -> bytes:
+    return b"sha256=" + signatures.sha256_hex(signatures.secret(account, "app_secret"), body)

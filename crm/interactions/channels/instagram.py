@@ -1,6 +1,7 @@
 """Instagram direct messages and comments. The addresses of media end, so they have to be fetched soon."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from crm.interactions.channels import graph, messenger_platform
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery
@@ -22,6 +23,11 @@ def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     return messenger_platform.events(
         delivery.body, channel=CHANNEL, changes={"comments": _comment, "live_comments": _comment}
     )
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """A message to try the account with, signed with its own secret."""
+    return messenger_platform.sample(account, "instagram", url=url, now=now)
 
 
 def _comment(place: Place, entry: Json, value: Json) -> Iterator[Event]:

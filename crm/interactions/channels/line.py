@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from crm.interactions.channels import payloads, signatures
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply
 from crm.interactions.channels.events import (
@@ -42,8 +44,7 @@ def handshake(delivery: Delivery, account: ChannelAccount) -> Reply | None:
 
 def verify(delivery: Delivery, account: ChannelAccount) -> None:
     """Raises SignatureInvalid."""
-    expected = signatures.sha256_base64(signatures.secret(account, "channel_secret"), delivery.body)
-    signatures.check(delivery.headers.get(SIGNATURE), [expected])
+    signatures.check(delivery.headers.get(SIGNATURE), [_signature(account, delivery.body)])
 
 
 def key(delivery: Delivery) -> str | None:
@@ -56,6 +57,22 @@ def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     return payloads.events(
         delivery.body, lambda body: payloads.each(parts(body, "events"), _event, kind="event")
     )  # fmt: skip
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """A message to try the account with, signed with its own secret."""
+    event = {
+        "type": "message", "mode": "active", "timestamp": int(now.timestamp() * 1000), "webhookEventId": "test",
+        "source": {"type": "user", "userId": "test"},
+        "message": {"id": "test", "type": "text", "text": "This is a test."},
+    }  # fmt: skip
+    body = msgspec.json.encode({"destination": account.ref, "events": [event]})
+    headers = {SIGNATURE: _signature(account, body).decode()}
+    return Delivery(method="POST", url=url, headers=headers, query={}, body=body, received_at=now)
+
+
+def _signature(account: ChannelAccount, body: bytes) -> bytes:
+    return signatures.sha256_base64(signatures.secret(account, "channel_secret"), body)
 
 
 def _event(event: Json) -> Iterator[Event]:

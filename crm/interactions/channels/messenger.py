@@ -1,6 +1,7 @@
 """Facebook Messenger, and comments on a page. People are known by an id that is another for each page."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from crm.interactions.channels import graph, messenger_platform, payloads
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery
@@ -20,6 +21,11 @@ key = graph.key
 def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     """What the delivery says, in its order."""
     return messenger_platform.events(delivery.body, channel=CHANNEL, changes={"feed": _feed})
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """A message to try the account with, signed with its own secret."""
+    return messenger_platform.sample(account, "page", url=url, now=now)
 
 
 def _feed(place: Place, entry: Json, value: Json) -> Iterator[Event]:

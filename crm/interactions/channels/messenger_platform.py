@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from crm.interactions.channels import graph, payloads
+from crm.interactions.channels.deliveries import ChannelAccount, Delivery
 from crm.interactions.channels.events import (
     Address,
     Attachment,
@@ -67,6 +68,17 @@ def events(body: bytes, *, channel: str, changes: dict[str, Change]) -> Iterator
             yield from _change(place, entry, changes, entry)
 
     return graph.entries(body, read)
+
+
+def sample(account: ChannelAccount, of: str, *, url: str, now: datetime) -> Delivery:
+    """A message to try the account with, signed with its own secret; `of` is what Meta calls such an account."""
+    at = int(now.timestamp() * 1000)
+    event = {
+        "sender": {"id": "test"}, "recipient": {"id": account.ref}, "timestamp": at,
+        "message": {"mid": "m_test", "text": "This is a test."},
+    }  # fmt: skip
+    entry = {"id": account.ref, "time": at, "messaging": [event]}
+    return graph.sample(account, {"object": of, "entry": [entry]}, url=url, now=now)
 
 
 def _change(place: Place, entry: Json, changes: dict[str, Change], change: Json) -> Iterable[Event]:

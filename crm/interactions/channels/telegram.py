@@ -5,6 +5,8 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from crm.interactions.channels import payloads, signatures
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply
 from crm.interactions.channels.events import (
@@ -62,6 +64,17 @@ def key(delivery: Delivery) -> str | None:
 def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     """What the delivery says: one update."""
     return payloads.events(delivery.body, partial(_update, delivery.received_at))
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """A message to try the account with, with its own token."""
+    message = {
+        "message_id": 1, "from": {"id": 1, "is_bot": False, "first_name": "Test"}, "chat": {"id": 1, "type": "private"},
+        "date": int(now.timestamp()), "text": "This is a test.",
+    }  # fmt: skip
+    headers = {TOKEN: signatures.secret(account, "secret_token").decode()}
+    body = msgspec.json.encode({"update_id": 1, "message": message})
+    return Delivery(method="POST", url=url, headers=headers, query={}, body=body, received_at=now)
 
 
 def _update(received_at: datetime, update: Json) -> Iterator[Event]:

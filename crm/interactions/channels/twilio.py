@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from crm.interactions.channels import payloads, signatures, whatsapp
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply, SignatureInvalid
@@ -82,10 +82,8 @@ def verify(delivery: Delivery, account: ChannelAccount) -> None:
         raise SignatureInvalid(f"This is not a form that can be read: {error}.") from error
     if sums:
         signatures.check(sums[0], [hashlib.sha256(delivery.body).hexdigest().encode()])
-    signed = "".join(name + value for name, value in fields).encode(errors="surrogateescape")
     signatures.check(
-        delivery.headers.get(SIGNATURE),
-        [signatures.sha1_base64(secret, url.encode(errors="replace") + signed) for url in _urls(delivery, account)],
+        delivery.headers.get(SIGNATURE), [_signature(secret, url, fields) for url in _urls(delivery, account)]
     )
 
 
@@ -105,6 +103,24 @@ def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
         body = _readable(delivery.body[: payloads.SHOWN_MAX].decode(errors="surrogateescape"))
         return iter([payloads.unknown(body, kind="body", reason=f"This is not a form that can be read: {error}.")])
     return payloads.each([form], read, kind="form")
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """A text to try the account with, signed with its own token."""
+    form = {
+        "Body": "This is a test.", "From": "+12025550100", "MessageSid": "SMtest", "NumMedia": "0",
+        "SmsStatus": "received", "To": account.ref,
+    }  # fmt: skip
+    signature = _signature(signatures.secret(account, "auth_token"), url, sorted(form.items()))
+    return Delivery(
+        method="POST", url=url, headers={SIGNATURE: signature.decode()}, query={}, body=urlencode(form).encode(),
+        received_at=now,
+    )  # fmt: skip
+
+
+def _signature(secret: bytes, url: str, fields: list[tuple[str, str]]) -> bytes:
+    signed = url.encode(errors="replace") + "".join(map("".join, fields)).encode(errors="surrogateescape")
+    return signatures.sha1_base64(secret, signed)
 
 
 def _fields(body: bytes) -> list[tuple[str, str]]:

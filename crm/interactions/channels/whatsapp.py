@@ -75,6 +75,17 @@ def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     return graph.entries(delivery.body, _entry)
 
 
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """A message to try the account with, signed with its own secret."""
+    message = {
+        "from": "12025550100", "id": "wamid.test", "timestamp": str(int(now.timestamp())), "type": "text",
+        "text": {"body": "This is a test."},
+    }  # fmt: skip
+    value = {"metadata": {"phone_number_id": account.ref}, "messages": [message]}
+    entry = {"id": account.ref, "changes": [{"field": "messages", "value": value}]}
+    return graph.sample(account, {"object": "whatsapp_business_account", "entry": [entry]}, url=url, now=now)
+
+
 def addresses(*, number: str | None = None, user_id: str | None = None, parent_id: str | None = None) -> list[Address]:
     """Where somebody writes from; WhatsApp vouches for all of it, the number included."""
     ids = dict.fromkeys(one for one in (user_id, parent_id) if one and _BSUID.fullmatch(one))

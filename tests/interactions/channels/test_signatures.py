@@ -14,6 +14,7 @@ import pytest
 
 from crm.interactions.channels.adapters import ADAPTERS
 from crm.interactions.channels.deliveries import Delivery, SignatureInvalid
+from crm.interactions.channels.events import Message
 from tests.interactions.channels.sent import NOW, URL, account, delivery, form
 
 VECTORS = Path(__file__).parents[4] / "shared/payloads/signature_vectors.json"
@@ -91,6 +92,19 @@ def test_every_adapter_keeps_the_contract() -> None:
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_what_is_signed_with_the_accounts_secret_is_accepted(provider: str) -> None:
     ADAPTERS[provider].verify(signed(provider), account(SECRETS[provider]))
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_an_accounts_own_sample_is_accepted_and_is_one_message(provider: str) -> None:
+    adapter: Any = ADAPTERS[provider]
+    own = account(SECRETS[provider])
+    sample = adapter.sample(own, url=URL, now=NOW)
+    adapter.verify(sample, own)
+    (event,) = adapter.events(sample, own)
+    assert isinstance(event, Message)
+    assert (event.text, event.occurred_at) == ("This is a test.", NOW)
+    with pytest.raises(SignatureInvalid):
+        adapter.sample(account(), url=URL, now=NOW)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
