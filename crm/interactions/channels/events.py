@@ -53,7 +53,8 @@ class Message:
     """A message from a person, or one of ours that was sent elsewhere (`direction` outbound: an echo).
 
     `kind` is `message`, or another kind of interaction such as `call`, `comment` or `postback`. `thread_hint` is what
-    ties it to a thread whatever the time between, such as the address that a reply to a case comes back to.
+    ties it to a thread whatever the time between, such as the address that a reply to a case comes back to. `channel`
+    is said only where it can be another than the account's.
     """
 
     external_id: str
@@ -66,7 +67,19 @@ class Message:
     attachments: Sequence[Attachment] = ()
     reply_to: str | None = None
     thread_hint: str | None = None
+    channel: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attached:
+    """Something that belongs to the message `to` came after it: a call's recording, or what was said in it."""
+
+    external_id: str
+    to: str
+    occurred_at: datetime
+    attachments: Sequence[Attachment]
+    person: Person | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +206,10 @@ class Refunded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happened:
-    """Something else that happened with a person, for the timeline: a page view, an order that is not paid yet."""
+    """Something else that happened with a person, for the timeline: a page view, an order that is not paid yet.
+
+    `channel` is said only where it can be another than the account's.
+    """
 
     external_id: str
     person: Person | None
@@ -201,6 +217,7 @@ class Happened:
     kind: str
     subject: str | None = None
     text: str | None = None
+    channel: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -228,6 +245,6 @@ class Unknown:
 
 
 Event: TypeAlias = (
-    Message | Edited | Unsent | StateChanged | Watermark | Reaction | ConsentChanged | Identified | Ordered | Refunded
-    | Happened | PrivacyRequested | Unknown
+    Message | Attached | Edited | Unsent | StateChanged | Watermark | Reaction | ConsentChanged | Identified | Ordered
+    | Refunded | Happened | PrivacyRequested | Unknown
 )  # fmt: skip
