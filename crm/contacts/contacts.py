@@ -191,8 +191,13 @@ async def save(session: Session, *, before: Contact, after: Contact, now: dateti
     ]
 
 
-async def delete(session: Session, *, contact_ids: Sequence[UUID]) -> None:
-    """Forget contacts that nothing points to, locked for that. Whether something does is the caller's to know."""
+async def delete(session: Session, *, contact_id: UUID) -> None:
+    """Forget a contact that nothing points to, locked for that. Whether something does is the caller's to know."""
+    await delete_all(session, contact_ids=[contact_id])
+
+
+async def delete_all(session: Session, *, contact_ids: Sequence[UUID]) -> None:
+    """`delete` for many contacts."""
     await session.execute(
         """
         WITH untagged AS (

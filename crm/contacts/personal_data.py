@@ -38,12 +38,18 @@ PERSONAL_DATA: Final = PersonalData(
         ),
     ),
     erases=(
-        # Answers to batches belong to nobody in particular, but may tell of the person.
+        # Answers to batches and uploads belong to nobody in particular, but may tell of the person.
         Section(
             "idempotency_keys",
             """
+            WITH known AS (
+                SELECT id::text AS text FROM unnest($1::uuid[]) AS g (id)
+                UNION SELECT value FROM contact_identities WHERE contact_id = ANY ($1)
+                UNION SELECT raw FROM contact_identities WHERE contact_id = ANY ($1)
+                UNION SELECT name FROM contacts WHERE id = ANY ($1)
+            )
             DELETE FROM idempotency_keys k WHERE k.contact_id = ANY ($1) OR k.contact_id IS NULL AND EXISTS (
-                SELECT FROM unnest($1::uuid[]) AS g (id) WHERE position(convert_to(g.id::text, 'UTF8') IN k.body) > 0
+                SELECT FROM known WHERE position(convert_to(known.text, 'UTF8') IN k.body) > 0
             )
             """,
         ),

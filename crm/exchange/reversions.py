@@ -145,7 +145,7 @@ async def advance(session: Session, *, reversion: Reversion, now: datetime) -> b
     unused = await people.unused(session, contact_ids=list(versions))
     kept = {row["contact_id"]: _reason(row, versions, unused) for row in rows}
     gone = [contact_id for contact_id, reason in kept.items() if reason is None]
-    await contacts.delete(session, contact_ids=gone)
+    await contacts.delete_all(session, contact_ids=gone)
     await writes.write(
         session,
         [

@@ -200,7 +200,7 @@ async def delete(session: Session, *, contact_id: UUID, version: int | None = No
     await contacts.lock(session, contact_id=contact_id, version=version, deleting=True)
     if not await unused(session, contact_ids=[contact_id]):
         raise HasHistory("What happened with a contact is kept. Erase the person instead: POST …/erasure.")
-    await contacts.delete(session, contact_ids=[contact_id])
+    await contacts.delete(session, contact_id=contact_id)
 
 
 async def _change(
