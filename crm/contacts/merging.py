@@ -108,7 +108,7 @@ async def merge(session: Session, *, merging: Merging, keep: Mapping[str, Side])
     await identities.give(
         session, before=other_id, after=contact_id, addresses=[one.address for one in other.identities]
     )
-    await contacts.delete(session, contact_ids=[other_id])
+    await contacts.delete(session, contact_id=other_id)
     await aliases.hand_over(session, alias_ids=former, before=other_id, after=contact_id)
     await writes.write(
         session,
