@@ -227,7 +227,7 @@ def test_what_the_page_comments_is_nobodys_message() -> None:
         (event(message={"text": "no id"}), "It has no mid."),
         (event(message="text"), "It has no mid."),
         (event(timestamp="yesterday", message={"mid": "m"}), "Its timestamp is missing or not a time."),
-        (event(sender=None, message={"mid": "m"}), "It has no id."),
+        (event(sender=None, message={"mid": "m"}), "It has no sender.id."),
         (event(read={}), "Its watermark is missing or not a time."),
         (event(delivery={"mids": "m"}), "Its watermark is missing or not a time."),
         (event(reaction={"mid": "m"}), "It has no action."),
