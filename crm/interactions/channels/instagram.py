@@ -37,7 +37,7 @@ def _comment(place: Place, entry: Json, value: Json) -> Iterator[Event]:
         # What the business itself wrote happened with nobody.
         yield Happened(
             external_id=external_id, person=None, occurred_at=at, kind="comment", text=text(value, "text"), data=data
-        )  # fmt: skip
+        )
         return
     yield Message(
         external_id=external_id, person=author, occurred_at=at, kind="comment", text=text(value, "text"),

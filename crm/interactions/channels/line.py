@@ -140,7 +140,7 @@ def _attachments(kind: str, message_id: str, message: Json) -> list[Attachment]:
             Attachment(
                 kind=kind, name=text(message, "title"), data=kept(**{name: message.get(name) for name in members})
             )
-        ]  # fmt: skip
+        ]
     if kind == "sticker":
         sticker = {"package_id": text(message, "packageId"), "sticker_id": text(message, "stickerId")}
         return [Attachment(kind=kind, data=kept(**sticker, keywords=message.get("keywords")))]

@@ -44,9 +44,8 @@ class Place(NamedTuple):
 
     def person(self, of: Json, *path: str) -> Person:
         """Somebody as this account knows them. Raises Unreadable."""
-        who = part(of, *path)
-        address = Address(kind=self.channel, value=needed(who, "id"), account=self.account, verified=True)
-        return Person(addresses=[address], name=text(who, "name") or text(who, "username"))
+        address = Address(kind=self.channel, value=needed(of, *path, "id"), account=self.account, verified=True)
+        return Person(addresses=[address], name=text(of, *path, "name") or text(of, *path, "username"))
 
 
 Change = Callable[[Place, Json, Json], Iterator[Event]]
@@ -188,7 +187,7 @@ def _optin(place: Place, event: Json, person: Person, at: datetime) -> Iterator[
     else:
         yield Happened(
             external_id=_own_id("optin", event, person), person=person, occurred_at=at, kind="optin", data=optin
-        )  # fmt: skip
+        )
 
 
 def _referral(place: Place, event: Json, person: Person, at: datetime) -> Iterator[Event]:

@@ -106,10 +106,9 @@ def _message(message: Json, update_id: str) -> Iterator[Event]:
         kind = next((name for name in message if name not in _ENVELOPE), "message")
         yield payloads.unknown(message, kind=f"message.{kind}", external_id=external_id, occurred_at=at, person=person)
         return
-    answered = part(message, "reply_to_message")
     yield Message(
         external_id=external_id, person=person, occurred_at=at, text=_text(message), attachments=attachments,
-        reply_to=_message_id({"chat": message["chat"], **answered}) if answered else None,
+        reply_to=_answered({**message, "message_id": text(message, "reply_to_message", "message_id")}),
         data=kept(
             update_id=update_id.partition(":")[2], media_group_id=text(message, "media_group_id"),
             chat=None if text(message, "chat", "type") == "private" else part(message, "chat"),
@@ -129,10 +128,9 @@ def _message(message: Json, update_id: str) -> Iterator[Event]:
 
 def _pressed(query: Json, received_at: datetime) -> Event:
     # A query has no time of its own, and is worth nothing a moment later.
-    message = part(query, "message")
     return Message(
         external_id=identifier(f"callback:{needed(query, 'id')}"), person=_person(query, "from"),
-        occurred_at=received_at, kind="postback", reply_to=_message_id(message) if message else None,
+        occurred_at=received_at, kind="postback", reply_to=_answered(part(query, "message")),
         data=kept(payload=text(query, "data"), game=text(query, "game_short_name")),
     )  # fmt: skip
 
@@ -159,6 +157,10 @@ def _membership(update: Json, change: Json, update_id: str) -> Event:
 
 def _message_id(message: Json) -> str:
     return identifier(f"{needed(message, 'chat', 'id')}:{needed(message, 'message_id')}")
+
+
+def _answered(message: Json) -> str | None:
+    return _message_id(message) if text(message, "chat", "id") and text(message, "message_id") else None
 
 
 def _person(of: Json, member: str) -> Person:
@@ -191,7 +193,7 @@ def _attachments(message: Json) -> list[Attachment]:
     return [
         *(
             Attachment(
-                kind=name, reference=needed(file, "file_id"), content_type=text(file, "mime_type"),
+                kind=name, reference=text(file, "file_id"), content_type=text(file, "mime_type"),
                 name=text(file, "file_name") or text(file, "title"), bytes_count=number(file, "file_size"),
                 data=kept(duration_seconds=number(file, "duration"), emoji=text(file, "emoji")),
             )

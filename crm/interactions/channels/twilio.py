@@ -37,8 +37,7 @@ RETRIED: Final = "i-twilio-idempotency-token"
 BODY_SUM: Final = "bodySHA256"
 FIELDS_MAX: Final = 1_000
 MEDIA_MAX: Final = 100
-SECONDS_MAX: Final = 604_800
-"""A call that is said to last more than a week did not begin then."""
+CALL_SECONDS_MAX: Final = 604_800
 
 STOP: Final = frozenset({
     "STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "OPTOUT", "REVOKE", "BERHENTI", "UNREG",
@@ -59,8 +58,8 @@ _NOBODY: Final = frozenset({
     "266696687", "2562533", "7378742883", "86282452253", "8656696",
 })  # fmt: skip
 """Who calls where the number is withheld; the digits are these words on a telephone's keys."""
-_CHANNELS: Final = {"": "sms"}
-"""Ours, where it is not how an address begins."""
+_ADDRESSED: Final = frozenset({"whatsapp", "messenger", "rcs"})
+"""How an address begins that is not of a telephone; our channels have the same names."""
 _URL: Final = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#]*?)(?P<port>:\d+)?(?P<rest>([/?#].*)?)", re.DOTALL)
 
 
@@ -172,7 +171,9 @@ def _message(form: Json, at: datetime) -> Iterator[Event]:
     if status not in _INBOUND:
         yield _status(form, sid, status, at)
         return
-    channel, person = _person(form, "From", "To")
+    channel, person = _channel(form), _person(form, "From", "To")
+    if person is None:
+        raise Unreadable("It has no sender who is known.")
     yield Message(
         external_id=sid, person=person, occurred_at=at, channel=channel, text=text(form, "Body"),
         attachments=list(_attachments(form)), reply_to=text(form, "OriginalRepliedMessageSid"),
@@ -202,8 +203,7 @@ def _wish(form: Json) -> bool | None:
 
 
 def _status(form: Json, sid: str, status: str, at: datetime) -> Event:
-    person = _person(form, "To", "From")[1] if text(form, "To") else None
-    state = _STATES.get(status)
+    person, state = _person(form, "To", "From"), _STATES.get(status)
     if state is None:
         return payloads.unknown(
             form, kind=f"status.{status}", external_id=identifier(f"{sid}:{status}"), occurred_at=at, person=person
@@ -225,7 +225,7 @@ def _call(form: Json, status: str, received_at: datetime) -> Event:
             form, kind="call.leg", external_id=identifier(f"{sid}:{status}"), occurred_at=at,
             reason="At this end of a call may be somebody of ours; the call is told of by its first leg.",
         )  # fmt: skip
-    person = None if _withheld(form, outbound) else _person(form, *(("To", "From") if outbound else ("From", "To")))[1]
+    person = _person(form, "To", "From") if outbound else _person(form, "From", "To")
     data = kept(
         status=status, duration_seconds=seconds, number=text(form, "From" if outbound else "To"),
         answered_by=text(form, "AnsweredBy"), forwarded_from=text(form, "ForwardedFrom"),
@@ -236,7 +236,7 @@ def _call(form: Json, status: str, received_at: datetime) -> Event:
             external_id=identifier(f"{sid}:{status}"), person=person, occurred_at=at, channel="phone",
             kind=named("call", status), data={"call": sid, **data},
         )  # fmt: skip
-    began = at - timedelta(seconds=min(seconds or 0, SECONDS_MAX))
+    began = at - timedelta(seconds=min(seconds or 0, CALL_SECONDS_MAX))
     if person is None:
         return Happened(external_id=sid, person=None, occurred_at=began, channel="phone", kind="call", data=data)
     return Message(
@@ -244,11 +244,6 @@ def _call(form: Json, status: str, received_at: datetime) -> Event:
         direction="outbound" if outbound else "inbound", data=data,
         attachments=[_recorded(form)] if text(form, "RecordingUrl") else [],
     )  # fmt: skip
-
-
-def _withheld(form: Json, outbound: bool) -> bool:
-    caller = (text(form, "From") or "").lstrip("+")
-    return not outbound and (not caller or caller.upper() in _NOBODY)
 
 
 def _recording(form: Json, received_at: datetime) -> Event:
@@ -289,7 +284,7 @@ def _attachments(form: Json) -> Iterator[Attachment]:
         content_type = text(form, f"MediaContentType{place}")
         kind = (content_type or "").partition("/")[0]
         yield Attachment(
-            kind=kind if kind in {"image", "audio", "video"} else "file", reference=needed(form, f"MediaUrl{place}"),
+            kind=kind if kind in {"image", "audio", "video"} else "file", reference=text(form, f"MediaUrl{place}"),
             content_type=content_type,
         )  # fmt: skip
     if text(form, "Latitude") and text(form, "Longitude"):
@@ -299,23 +294,24 @@ def _attachments(form: Json) -> Iterator[Attachment]:
         )
 
 
-def _person(form: Json, member: str, other: str) -> tuple[str, Person]:
-    """Who is at one end, and on which channel."""
-    value, name = needed(form, member), text(form, "ProfileName") or text(form, "CallerName")
-    prefix, _, rest = value.rpartition(":")
+def _channel(form: Json) -> str:
+    prefix = (text(form, "From") or "").rpartition(":")[0]
+    return "sms" if prefix not in _ADDRESSED else prefix
+
+
+def _person(form: Json, member: str, other: str) -> Person | None:
+    """Who is at one end of a message or call, if it is anybody who can be known again."""
+    prefix, _, value = (text(form, member) or "").rpartition(":")
+    found: list[Address] = []
     if prefix == "whatsapp":
-        number_, user_id = text(form, "WaId") if member == "From" else None, text(form, "ExternalUserId")
-        found = whatsapp.addresses(number=number_ or rest, user_id=user_id or rest)
-    elif prefix == "messenger":
+        sender = text(form, "WaId") if member == "From" else None
+        found = whatsapp.addresses(number=sender or value, user_id=text(form, "ExternalUserId") or value)
+    elif prefix == "messenger" and value:
         page = (text(form, other) or "").rpartition(":")[2]
-        found = [Address(kind="messenger", value=rest, account=page, verified=True)]
-    elif prefix in {"client", "sip"}:
-        found = [Address(kind=prefix, value=rest)]
-    else:
-        found = [Address(kind="phone", value=rest)]
-    if not rest or not found:
-        raise Unreadable(f"Its {member} is no address that is known.")
-    return _CHANNELS.get(prefix, prefix), Person(addresses=found, name=name)
+        found = [Address(kind="messenger", value=value, account=page, verified=True)]
+    elif prefix in {"", "rcs"} and value and value.lstrip("+").upper() not in _NOBODY:
+        found = [Address(kind="phone", value=value)]
+    return Person(addresses=found, name=text(form, "ProfileName") or text(form, "CallerName")) if found else None
 
 
 def _time(form: Json, member: str) -> datetime | None:

@@ -189,7 +189,7 @@ def _attachments(kind: str, message: Json) -> list[Attachment]:
     if kind in _MEDIA and content:
         return [
             Attachment(
-                kind="voice" if content.get("voice") is True else kind, reference=needed(content, "id"),
+                kind="voice" if content.get("voice") is True else kind, reference=text(content, "id"),
                 content_type=text(content, "mime_type"), name=text(content, "filename"),
                 data=kept(sha256=text(content, "sha256"), animated=content.get("animated") is True),
             )

@@ -57,11 +57,12 @@ def test_a_message_is_of_somebody_known_at_this_page(provider: str) -> None:
 
 
 @pytest.mark.parametrize("provider", ["messenger", "instagram"])
-def test_an_echo_is_ours_and_keeps_its_id(provider: str) -> None:
+@pytest.mark.parametrize("ours", [PAGE, "another id of the same account"])
+def test_an_echo_is_ours_and_keeps_its_id(provider: str, ours: str) -> None:
     echo = event(
         message={"mid": "m_2", "text": "Ready", "is_echo": True, "app_id": 1517776481860111, "metadata": "c-1"}
     )
-    told = one({**echo, "sender": {"id": PAGE}, "recipient": {"id": PSID}}, provider)
+    told = one({**echo, "sender": {"id": ours}, "recipient": {"id": PSID}}, provider)
     assert (told.external_id, told.direction, told.person) == ("m_2", "outbound", person(provider))
     assert told.data == {"app_id": "1517776481860111", "metadata": "c-1"}
 
@@ -227,7 +228,7 @@ def test_what_the_page_comments_is_nobodys_message() -> None:
         (event(message={"text": "no id"}), "It has no mid."),
         (event(message="text"), "It has no mid."),
         (event(timestamp="yesterday", message={"mid": "m"}), "Its timestamp is missing or not a time."),
-        (event(sender=None, message={"mid": "m"}), "It has no id."),
+        (event(sender=None, message={"mid": "m"}), "It has no sender.id."),
         (event(read={}), "Its watermark is missing or not a time."),
         (event(delivery={"mids": "m"}), "Its watermark is missing or not a time."),
         (event(reaction={"mid": "m"}), "It has no action."),

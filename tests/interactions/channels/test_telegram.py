@@ -181,7 +181,6 @@ def test_what_is_no_message_of_a_person_is_kept(content: dict[str, Any], kind: s
         ({"message": message(chat=None)}, "It has no chat.id."),
         ({"message": []}, "It has no chat.id."),
         ({"edited_message": message(message_id=None)}, "It has no message_id."),
-        ({"message": message(voice={"duration": 3})}, "It has no file_id."),
         ({"update_id": None, "message": message(text="x")}, "It has no update_id."),
     ],
 )

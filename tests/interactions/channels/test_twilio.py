@@ -123,6 +123,12 @@ def test_a_failure_says_why() -> None:
     assert event.error == {"code": "63016", "message": "Outside the window"}
 
 
+@pytest.mark.parametrize("recipient", ["", "whatsapp:somebody"])
+def test_a_state_of_a_message_to_nobody_known_is_a_state(recipient: str) -> None:
+    event = one({**STATUS, "To": recipient, "MessageStatus": "sent"})
+    assert (type(event), event.external_id, event.person) == (StateChanged, "SM2", None)
+
+
 def test_a_state_nobody_knows_is_kept() -> None:
     event = one({**STATUS, "MessageStatus": "teleported"})
     assert (type(event), event.external_id, event.kind) == (Unknown, "SM2:teleported", "status.teleported")
@@ -159,7 +165,9 @@ def test_the_course_of_a_call_is_told_beside_it(status: str, kind: str) -> None:
     assert (event.external_id, event.kind, event.data["call"], event.channel) == (f"CA1:{status}", kind, "CA1", "phone")
 
 
-@pytest.mark.parametrize("caller", ["", "Anonymous", "anonymous", "+266696687", "+7378742883"])
+@pytest.mark.parametrize(
+    "caller", ["", "Anonymous", "anonymous", "+266696687", "+7378742883", "client:desk", "sip:a@b"]
+)
 def test_callers_without_a_number_are_not_one_person(caller: str) -> None:
     event = one({**CALL, "From": caller})
     assert (type(event), event.person, event.external_id) == (Happened, None, "CA1")
@@ -219,9 +227,9 @@ def test_json_is_read_as_a_form_is() -> None:
     [
         ({}, "form", None),
         ({"EventType": "onMessageAdded", "ConversationSid": "CH1"}, "onMessageAdded", None),
-        ({**TEXT, "From": ""}, "form", "It has no From."),
-        ({**TEXT, "From": "whatsapp:somebody"}, "form", "Its From is no address that is known."),
-        ({**TEXT, "NumMedia": "1"}, "form", "It has no MediaUrl0."),
+        ({**TEXT, "From": ""}, "form", "It has no sender who is known."),
+        ({**TEXT, "From": "whatsapp:somebody"}, "form", "It has no sender who is known."),
+        ({**TEXT, "From": "sms:"}, "form", "It has no sender who is known."),
         ({**CALL, "CallSid": ""}, "form", "It has no CallSid."),
     ],
 )
