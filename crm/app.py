@@ -14,6 +14,7 @@ from crm.api import (
     challenges,
     contacts,
     docs,
+    erasures,
     errors,
     events,
     health,
@@ -26,6 +27,7 @@ from crm.api import (
     me,
     members,
     memberships,
+    merges,
     offers,
     programs,
     purchases,
@@ -37,6 +39,8 @@ from crm.api import (
     routes,
     search,
     segments,
+    surveys,
+    tasks,
     voucher_pools,
     vouchers,
 )
@@ -50,6 +54,10 @@ V1 = [
     *search.handlers,
     *segments.handlers,
     *identities.handlers,
+    *merges.handlers,
+    *erasures.handlers,
+    *surveys.handlers,
+    *tasks.handlers,
     *interactions.handlers,
     *programs.handlers,
     *backtests.handlers,
@@ -93,7 +101,7 @@ def create_app(
             app.state.authenticator = auth.Authenticator(pool)
             yield
 
-    public = [*health.handlers, *docs.handlers]
+    public = [*health.handlers, *docs.handlers, *surveys.public]
     app = Litestar(
         [
             Router("/v1", route_handlers=[*routes.options(V1), *V1]),
