@@ -24,9 +24,9 @@ PERSONAL_DATA: Final = PersonalData(
         Section(
             "segments",
             """
-            SELECT jsonb_build_object('segment', s.name, 'entered_at', m.entered_at)
-            FROM segment_members m JOIN segments s ON s.id = m.segment_id WHERE m.contact_id = ANY ($1)
-            ORDER BY m.entered_at, s.name
+            SELECT jsonb_build_object('segment_id', s.id, 'name', s.name, 'entered_at', m.entered_at)
+            FROM segment_members m JOIN segments s ON s.id = m.segment_id
+            WHERE m.contact_id = ANY ($1) AND s.archived_at IS NULL ORDER BY m.entered_at, s.id
             """,
         ),
         Section(
@@ -53,8 +53,8 @@ PERSONAL_DATA: Final = PersonalData(
             )
             """,
         ),
-        Section("segments", "DELETE FROM segment_members WHERE contact_id = ANY ($1)"),
         Section("tags", "DELETE FROM contact_tags WHERE contact_id = ANY ($1)"),
+        Section("segments", "DELETE FROM segment_members WHERE contact_id = ANY ($1)"),
         Section(
             "identities",
             """

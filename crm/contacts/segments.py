@@ -129,7 +129,7 @@ class Definition:
 
 @dataclass(slots=True)
 class Segment:
-    """A condition that is kept. `members_count` is how many contacts were in it at the last evaluation.
+    """A condition that is kept. `members_count` is how many contacts are in it, as far as is known.
 
     What happens with a contact is held against it within minutes, unless `refresh` is manual. `evaluated_at` is when
     the last evaluation of all contacts began that has come to its end.

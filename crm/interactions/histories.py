@@ -61,8 +61,7 @@ def predicate(history: Did, *, bind: Bind, now: datetime) -> str:
         start = bind(history.within.before(now).astimezone(UTC), "timestamptz")
     found = _found(history, bind, contact="c.id", until=bind(now.astimezone(UTC), "timestamptz"), since=start)
     if history.count == (("gte", 1),):
-        # With an OFFSET it is asked of one contact after the other: else all timelines might be read for a few of them.
-        return f"EXISTS ({found} OFFSET 0)"
+        return f"EXISTS ({found})"
     counted = _counted(history, bind, found)
     return f"({' AND '.join(f'{counted} {_BOUNDS[op]} {number}' for op, number in history.count)})"
 
@@ -88,15 +87,19 @@ def _since(within: Duration, at: datetime, zone: tzinfo) -> datetime:
 
 
 def _found(history: Did, bind: Bind, *, contact: str, until: str, since: str | None) -> str:
-    """A SELECT of the interactions that a history is about."""
-    who = f"ARRAY(SELECT who.id FROM {aliases.known_as(contact)} who)"
-    clauses = [f"i.contact_id = ANY ({who})", f"i.kind = {bind(history.kind, 'text')}", f"i.occurred_at <= {until}"]
+    """A SELECT of the interactions that a history is about, under whichever of its ids they happened with a contact."""
+    clauses = ["i.contact_id = k.id", f"i.kind = {bind(history.kind, 'text')}", f"i.occurred_at <= {until}"]
     if since is not None:
         clauses.append(f"i.occurred_at >= {since}")
     if history.where is not None:
         # No field of an interaction is relative to today.
         clauses.append(predicates.predicate(history.where, bind=bind, now=_NEVER, history=_none_within))
-    return f"SELECT FROM interactions i WHERE {' AND '.join(clauses)}"
+    # With an OFFSET one id is asked after the other: else all timelines might be read for a few of them.
+    return f"""
+        SELECT FROM {aliases.known_as(contact)} k CROSS JOIN LATERAL (
+            SELECT FROM interactions i WHERE {" AND ".join(clauses)} OFFSET 0
+        ) i
+    """
 
 
 def _counted(history: Did, bind: Bind, found: str) -> str:

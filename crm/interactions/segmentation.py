@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from crm.contacts import predicates, segments
+from crm.contacts import aliases, predicates, segments
 from crm.contacts.conditions import InvalidCondition
 from crm.contacts.predicates import Bind
 from crm.contacts.segments import Segment
@@ -193,6 +193,8 @@ async def follow(session: Session, *, vocabulary: Vocabulary, now: datetime) -> 
     news = await session.fetch(_NEWS, *last, FOLLOWED)
     if news:
         people = {row["contact_id"] for row in news if row["kind"] not in {ENTERED, LEFT}}
+        # What happened just before a merge happened with somebody who has another id now.
+        people |= set((await aliases.survivors(session, ids=people)).values())
         # The clock of whoever recorded it may be ahead of this one.
         moment = max(now, *(row["recorded_at"] for row in news))
         await evaluate_for(session, vocabulary=vocabulary, contact_ids=people, now=moment)

@@ -13,8 +13,9 @@ from crm.contacts.drafts import Draft
 from crm.contacts.segments import Definition, Segment
 from crm.db import writes
 from crm.db.session import Database, Session
-from crm.interactions import people, segmentation, selections, timeline
+from crm.interactions import merges, people, segmentation, selections, timeline
 from crm.interactions.segmentation import Difference
+from crm.keepers import KEEPERS
 from crm.loyalty.vocabulary import VOCABULARY
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -167,12 +168,12 @@ async def test_members_who_are_no_contacts_any_more_are_forgotten(session: Sessi
     everybody = await crowd(session, 3, vips=3)
     made = await segment(session)
     await evaluate(session, made.id)
-    await session.execute("DELETE FROM contacts WHERE id = $1", everybody[1].id)
+    await session.execute("DELETE FROM contacts WHERE id = ANY ($1)", ids(everybody)[1:])
     await segments.request(session, segment_id=made.id, now=NOW + MINUTE)
     await evaluate(session, made.id, now=NOW + MINUTE)
-    assert await members(session, made.id) == ids([everybody[0], everybody[2]])
-    assert await told(session, everybody[1].id) == ["entered"]
-    assert (await segments.get(session, segment_id=made.id)).members_count == 2
+    assert await members(session, made.id) == ids(everybody)[:1]
+    assert await told(session, ids(everybody)[1]) == ["entered"]
+    assert (await segments.get(session, segment_id=made.id)).members_count == 1
 
 
 async def test_time_alone_lets_somebody_leave_at_the_next_evaluation(session: Session) -> None:
@@ -388,6 +389,30 @@ async def test_a_clock_that_is_ahead_hides_nothing(database: Database) -> None:
     await follow(database, now=NOW)
     async with database.reading() as session:
         assert await members(session, made.id) == [sari.id]
+
+
+async def test_a_merged_contact_is_in_a_segment_for_what_happened_under_either_id(database: Database) -> None:
+    async with database.begin() as session:
+        sari, other = await crowd(session, 2)
+        made = await segment(session, condition={"did": "visit", "count": {"gte": 2}})
+        for contact, visits in ((sari, 1), (other, 2)):
+            for _ in range(visits):
+                await _visit(session, contact.id, NOW)
+    await follow(database)
+    async with database.begin() as session:
+        await evaluate(session, made.id)
+        assert await members(session, made.id) == [other.id]
+        merged = await merges.merge(
+            session, contact_id=sari.id, other_id=other.id, keep={}, keepers=KEEPERS, by="t", now=NOW
+        )
+        assert await members(session, made.id) == []
+    await follow(database)
+    async with database.begin() as session:
+        assert await members(session, made.id) == [sari.id]
+        await merges.undo(session, merge_id=merged.id, keepers=KEEPERS, by="t", now=NOW)
+    await follow(database)
+    async with database.reading() as session:
+        assert await members(session, made.id) == [other.id]
 
 
 async def test_membership_is_what_a_search_by_the_same_condition_finds(session: Session) -> None:

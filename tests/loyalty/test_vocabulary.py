@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crm.contacts import conditions, contributions, tags
+from crm.contacts.aliases import contact_aliases
 from crm.contacts.comparisons import OPERATORS
 from crm.contacts.conditions import Condition, Facts, InvalidCondition
 from crm.contacts.contacts import contacts
@@ -81,6 +82,8 @@ class Person:
     segments: list[str]
     happened: list[tuple[str, timedelta, str, str | None, dict[str, Any]]]
     id: UUID = field(default_factory=uuid7)
+    former_id: UUID = field(default_factory=uuid7)
+    """Under which every other thing happened, before a merge."""
 
 
 _happened = st.tuples(
@@ -97,7 +100,7 @@ _people = st.builds(
     ),
     segments=st.lists(st.sampled_from(SEGMENTS), unique=True),
     happened=st.lists(_happened, max_size=4),
-    id=st.builds(uuid7),
+    id=st.builds(uuid7), former_id=st.builds(uuid7),
 )  # fmt: skip
 
 # ---------------------------------------------------------------- conditions
@@ -247,6 +250,7 @@ async def _store(world: World, people: Sequence[Person], now: datetime) -> None:
     await writes.write(world.session, [
         Insert(contacts, columns, rows),
         tags.added([(p.id, p.tags) for p in people], now=now),
+        Insert(contact_aliases, ("contact_id", "alias_id", "created_at"), [(p.id, p.former_id, now) for p in people]),
         Insert(segment_members, ("contact_id", "segment_id", "entered_at"), inside),
         timeline.part([
             timeline.entry(
@@ -276,12 +280,20 @@ async def _store(world: World, people: Sequence[Person], now: datetime) -> None:
 
 def _timeline(person: Person, now: datetime) -> list[Interaction]:
     return [
-        Interaction(*timeline.entry(
-            person.id, channel=channel, kind=kind, occurred_at=now - ago, recorded_at=now, by="t", direction=direction,
-            data=data,
-        ))
-        for kind, ago, channel, direction, data in person.happened
-    ]  # fmt: skip
+        Interaction(
+            *timeline.entry(
+                person.former_id if number % 2 else person.id,
+                channel=channel,
+                kind=kind,
+                occurred_at=now - ago,
+                recorded_at=now,
+                by="t",
+                direction=direction,
+                data=data,
+            )
+        )
+        for number, (kind, ago, channel, direction, data) in enumerate(person.happened)
+    ]
 
 
 def _facts(world: World, person: Person, condition: Condition, now: datetime, zone: ZoneInfo) -> Facts:
@@ -372,8 +384,11 @@ BOUNDS = [
 def test_sql_and_python_end_a_day_a_month_and_a_spell_at_the_same_moment(world, now, zone):
     world.begin()
     nobody = Person("Sari", None, None, None, timedelta(), [], [], {}, None, [], [])
-    people = [replace(nobody, id=uuid7(), birth_on=born) for born in BORN]
-    people += [replace(nobody, id=uuid7(), created_ago=ago, happened=[("visit", ago, "web", None, {})]) for ago in AGO]
+    people = [replace(nobody, id=uuid7(), former_id=uuid7(), birth_on=born) for born in BORN]
+    people += [
+        replace(nobody, id=uuid7(), former_id=uuid7(), created_ago=ago, happened=[("visit", ago, "web", None, {})])
+        for ago in AGO
+    ]
     world.run(_store(world, people, now))
     for condition in filter(None, map(_parsed, BOUNDS)):
         _assert_agreed(world, people, condition, now, ZoneInfo(zone), "name")
