@@ -2,8 +2,11 @@
 
 from typing import Final
 
+from crm.contacts import consents
 from crm.contacts.contributions import Contribution
 from crm.contacts.fields import Field
+
+_CONSENT: Final = consents.decisive("c.id", channel="split_part({key}, '.', 1)", purpose="split_part({key}, '.', 2)")
 
 CONTRIBUTION: Final = Contribution(
     fields=(
@@ -17,8 +20,17 @@ CONTRIBUTION: Final = Contribution(
         Field("tags", "list", "ARRAY(SELECT t.tag FROM contact_tags t WHERE t.contact_id = c.id)"),
         # The kinds of address that the contact can be reached or recognised by.
         Field(
-            "identities", "list", "ARRAY(SELECT DISTINCT i.kind FROM contact_identities i WHERE i.contact_id = c.id)"
+            "identities",
+            "list",
+            "ARRAY(SELECT DISTINCT i.kind FROM contact_identities i WHERE i.contact_id = c.id AND NOT i.disputed)",
         ),
-        Field("attributes.", "any", "c.attributes -> {key}"),
+        Field("attributes.", "any", "c.attributes -> {key}", has_types=True),
+        # What holds of a channel and a purpose, such as consents.whatsapp.marketing: `granted`, `denied` or nothing.
+        Field(
+            "consents.",
+            "text",
+            f"(SELECT d.status FROM ({_CONSENT}) d)",
+            keys=consents.PAIR,
+        ),
     )
 )
