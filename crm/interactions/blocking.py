@@ -1,6 +1,7 @@
 """Blocking an address: from then on it is nobody's, also not whose it was."""
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from crm.contacts import blocks, identities
@@ -10,7 +11,10 @@ from crm.contacts.claims import Loss
 from crm.db import idempotency, writes
 from crm.db.ids import uuid7
 from crm.db.session import Session
+from crm.errors import Unavailable
 from crm.interactions import disputes, timeline
+
+ATTEMPTS_MAX: Final = 5
 
 
 async def block(
@@ -24,22 +28,18 @@ async def block(
     once: idempotency.Request | None,
     now: datetime,
 ) -> tuple[BlockedIdentity, bool]:
-    """BlockedIdentity an address, and whether it was not before. Whoever has it goes on showing it as disputed.
+    """Block an address, and whether it was not before. Whoever has it goes on showing it as disputed.
 
-    Raises InvalidIdentity.
+    Raises InvalidIdentity, Unavailable.
     """
-    await idempotency.begin(session, request=once)
     wanted = address(kind=kind, value=value, region=region)
-    # Contacts before addresses, as everywhere. Then nobody claims an address until this is known to everybody.
-    await session.execute(
-        """
-        SELECT FROM contacts WHERE id = ANY (ARRAY(
-            SELECT contact_id FROM identity_directory WHERE value = $1 AND kind = $2
-        )) ORDER BY id FOR NO KEY UPDATE
-        """,
-        wanted.value, wanted.kind,
-    )  # fmt: skip
-    await session.execute("LOCK TABLE identity_directory IN SHARE ROW EXCLUSIVE MODE")
+    for _ in range(ATTEMPTS_MAX):
+        await idempotency.begin(session, request=once)
+        if await _held(session, wanted):
+            break
+        await session.start_over()
+    else:
+        raise Unavailable("Contacts get this address at this moment. Send the request again.")
     row = await session.fetchrow(
         f"""
         INSERT INTO blocked_identities AS b (value, kind, id, reason, by, created_at) VALUES ($1, $2, $3, $4, $5, $6)
@@ -61,6 +61,26 @@ async def block(
         ],
     )
     return blocked, is_new
+
+
+async def _held(session: Session, wanted: Address) -> bool:
+    """Keep everybody from claiming addresses, until this is known to all; False where somebody got it meanwhile.
+
+    The contacts come before the addresses, as everywhere.
+    """
+    locked = await session.fetch(
+        """
+        SELECT id FROM contacts WHERE id = ANY (ARRAY(
+            SELECT contact_id FROM identity_directory WHERE value = $1 AND kind = $2
+        )) ORDER BY id FOR NO KEY UPDATE
+        """,
+        wanted.value, wanted.kind,
+    )  # fmt: skip
+    await session.execute("LOCK TABLE identity_directory IN SHARE ROW EXCLUSIVE MODE")
+    holders = await session.fetch(
+        "SELECT contact_id FROM identity_directory WHERE value = $1 AND kind = $2", wanted.value, wanted.kind
+    )
+    return {row["contact_id"] for row in holders} <= {row["id"] for row in locked}
 
 
 async def _taken(session: Session, wanted: Address) -> list[Loss]:
