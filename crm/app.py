@@ -10,9 +10,12 @@ from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from crm.api import (
+    attribute_definitions,
     auth,
     backtests,
+    blocked_identities,
     challenges,
+    consents,
     contacts,
     docs,
     erasures,
@@ -57,6 +60,9 @@ V1 = [
     *search.handlers,
     *segments.handlers,
     *identities.handlers,
+    *blocked_identities.handlers,
+    *consents.handlers,
+    *attribute_definitions.handlers,
     *merges.handlers,
     *erasures.handlers,
     *surveys.handlers,

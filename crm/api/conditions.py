@@ -7,6 +7,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from crm.api.schemas import Body, Code
+from crm.contacts.attribute_types import Kind
 from crm.contacts.comparisons import Op
 from crm.contacts.conditions import COUNT_MAX, DEPTH_MAX, NODES_MAX
 from crm.interactions.contribution import INTERACTIONS
@@ -48,6 +49,9 @@ class FieldCondition(Body):
         None,
         description="Of the field's type: a list of values for `in` and `not_in`; `day` or `month` for `anniversary`; "
         'for dates and instants, also how long ago: `{"ago": "P30D"}`.',
+    )
+    type: Kind | None = Field(
+        None, description="As what an attribute is read. It comes from the attribute's definition, whatever is sent."
     )
 
 

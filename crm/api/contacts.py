@@ -1,6 +1,7 @@
 """`/v1/contacts`: who the customers are."""
 
 import re
+from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -19,9 +20,10 @@ from crm.api.identities import IdentityBody, tail
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, delete, get, patch, post, put
 from crm.api.schemas import ZONE_SCHEMA, Body, Line, Patch
-from crm.contacts import attributes, contacts, drafts, identities, search, tags
+from crm.contacts import attributes, contacts, definitions, drafts, identities, search, tags
 from crm.contacts.addresses import InvalidIdentity
 from crm.contacts.contacts import Contact, ContactNotFound
+from crm.contacts.definitions import AttributeDefinition
 from crm.contacts.drafts import Draft, NewIdentity
 from crm.contacts.identities import IdentityTaken
 from crm.contacts.tags import InvalidTag
@@ -135,7 +137,8 @@ async def create_contact(
 ) -> Response[Contact]:
     """Create a contact.
 
-    An identity that belongs to somebody else is refused with that contact's id.
+    An identity that belongs to somebody else is refused with that contact's id, unless it is `verified` here and was
+    not there: then the other contact shows it as `disputed` from now on. A blocked one is refused.
     """
     await idempotency.begin(session, request=once)
     contact = await people.create(session, draft=data.draft(), region=region, by=by, once=once, now=now)
@@ -153,7 +156,8 @@ async def create_contacts(
     others.
     """
     await idempotency.begin(session, request=once)
-    made = [_made(item, region, now) for item in data.items]
+    defined = await definitions.read(session, names={name for item in data.items for name in _attributes(item)})
+    made = [_made(item, region, defined, now) for item in data.items]
     stored = iter(
         await people.create_all(session, made=[item for item in made if isinstance(item, Contact)], by=by, now=now)
     )
@@ -242,11 +246,17 @@ async def remove_tag(
     await people.remove_tag(session, contact_id=contact_id, tag=tail(request, "/tags/"), by=by, now=now)
 
 
-def _made(item: NewContact | CrmError, region: str, now: datetime) -> Contact | CrmError:
+def _attributes(item: NewContact | CrmError) -> Collection[str]:
+    return () if isinstance(item, CrmError) else item.attributes
+
+
+def _made(
+    item: NewContact | CrmError, region: str, defined: Mapping[str, AttributeDefinition], now: datetime
+) -> Contact | CrmError:
     if isinstance(item, CrmError):
         return item
     try:
-        return drafts.contact_of(item.draft(), region=region, now=now)
+        return drafts.contact_of(item.draft(), region=region, defined=defined, now=now)
     except Invalid as error:
         return error
 

@@ -31,6 +31,8 @@ _BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
 _IMPORT: Final = "0198f3b8-5e17-7a40-b2d9-4c6e8f0a1b37"
 _SEGMENT: Final = "0198f3b9-1a2b-7c3d-8e4f-5a6b7c8d9e0f"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
+_BLOCKED: Final = "0198f3bd-4a2c-7d15-9b60-2e7f8a1c3d54"
+_CONSENT_ID: Final = "0198f3bd-7b3e-7c28-a4f1-6d9e0c2b5a83"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _LATER: Final = "2026-12-01T17:00:00Z"
 _NOW: Final = "2026-11-01T09:31:27.482915Z"
@@ -73,6 +75,15 @@ _MERGE: Final[Mapping[str, Any]] = {
         "memberships": [{"program_id": _PROGRAM, "points": 35, "transaction_id": _AWARD, "tier": "Gold"}],
     },
     "by": "key:desk", "created_at": _NOW, "undone_by": None, "undone_at": None, "not_undone": [],
+}  # fmt: skip
+_CONSENT: Final[Mapping[str, Any]] = {
+    "channel": "whatsapp", "purpose": "marketing", "status": "granted", "legal_basis": "consent", "source": "web-form",
+    "external_id": "signup-8812", "occurred_at": _THEN,
+    "evidence": {"shown": "Yes, tell me about offers on WhatsApp.", "version": "2026-10", "ip": "203.0.113.7"},
+}  # fmt: skip
+_ATTRIBUTE: Final[Mapping[str, Any]] = {
+    "name": "favourite_store", "type": "choice", "options": ["Bandung", "Jakarta", "Surabaya"],
+    "labels": {"en": "Favourite store", "id": "Toko favorit"},
 }  # fmt: skip
 _ORDER: Final[Mapping[str, Any]] = {
     "order_ref": "INV-1001", "occurred_at": _THEN, "currency": "IDR",
@@ -171,8 +182,10 @@ _NEW_SEGMENT: Final[Mapping[str, Any]] = {
 _FOUND: Final[Mapping[str, Any]] = {
     "id": _CONTACT, **_SARI, "version": 1, "created_at": _NOW, "updated_at": _NOW,
     "identities": [
-        {"kind": "email", "account": "", "value": "sari@example.com", "raw": "Sari@example.com", "verified": False},
-        {"kind": "phone", "account": "", "value": "+628123456789", "raw": "+62 812-3456-789", "verified": False},
+        {"kind": "email", "account": "", "value": "sari@example.com", "raw": "Sari@example.com", "verified": False,
+         "disputed": False},
+        {"kind": "phone", "account": "", "value": "+628123456789", "raw": "+62 812-3456-789", "verified": False,
+         "disputed": False},
     ],
 }  # fmt: skip
 
@@ -211,6 +224,27 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "IdentityBody": {"kind": "whatsapp", "value": "+62 812-3456-789", "verified": True},
     "Identity": {
         "kind": "whatsapp", "account": "", "value": "+628123456789", "raw": "+62 812-3456-789", "verified": True,
+        "disputed": False,
+    },
+    "NewBlockedIdentity": {"kind": "phone", "value": "021-555-0100", "reason": "Our own number"},
+    "BlockedIdentity": {
+        "id": _BLOCKED, "kind": "phone", "value": "+62215550100", "reason": "Our own number", "by": "key:Till 3",
+        "created_at": _NOW,
+    },
+    "NewConsent": _CONSENT,
+    "Consent": {
+        "contact_id": _CONTACT, "id": _CONSENT_ID, **_CONSENT, "recorded_at": _NOW, "by": "key:Web shop",
+    },
+    "Permission": {
+        "contact_id": _CONTACT, "channel": "whatsapp", "purpose": "marketing", "allowed": True, "why_not": None,
+        "consent_id": _CONSENT_ID,
+    },
+    "NewAttributeDefinition": _ATTRIBUTE,
+    "AttributeDefinitionPatch": {
+        "labels": {"en": "Favourite shop"}, "options": ["Bandung", "Jakarta", "Surabaya", "Medan"],
+    },
+    "AttributeDefinition": {
+        **_ATTRIBUTE, "description": None, "currency": None, "created_at": _NOW, "updated_at": _NOW,
     },
     "NewInteraction": _MESSAGE,
     "InteractionOf": {**_MESSAGE, "identity": {"kind": "whatsapp", "value": "+62 812-3456-789"}},
@@ -394,8 +428,9 @@ EXAMPLES: Final[Mapping[str, Any]] = {
             "id": _CONTACT, **_SARI, "version": 3, "created_at": _THEN, "updated_at": _NOW,
             "identities": [
                 {"kind": "email", "account": "", "value": "sari@example.com", "raw": "sari@example.com",
-                 "verified": False},
-                {"kind": "phone", "account": "", "value": "+628123456789", "raw": "0812-3456-789", "verified": False},
+                 "verified": False, "disputed": False},
+                {"kind": "phone", "account": "", "value": "+628123456789", "raw": "0812-3456-789", "verified": False,
+                 "disputed": False},
             ],
         },
     },
@@ -599,6 +634,10 @@ REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
                 }
             ]
         },
+    ),
+    "values_do_not_fit": (
+        "Some contacts have another kind of 'favourite_store'. Change it there first; `contact_ids` are a few.",
+        {"contact_ids": [_CONTACT]},
     ),
     "order_ref_reused": ("This order belongs to another contact.", {}),
     "currency_mismatch": ("The program counts in IDR, the purchase is in SGD.", {}),

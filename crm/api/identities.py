@@ -76,7 +76,9 @@ async def add_identity(
 ) -> Response[Identity]:  # fmt: skip
     """Give a contact an identity.
 
-    One that the contact has already answers 200; sent again with `verified`, it is verified.
+    One that the contact has already answers 200; sent again with `verified`, it is verified. Of somebody else's, only
+    one that is `verified` here and was not there goes over: the other contact shows it as `disputed` from now on, is
+    neither found by it nor written to, and the two are suggested as duplicates.
     """
     await idempotency.begin(session, request=once)
     try:

@@ -76,7 +76,8 @@ class Me:
         """What a contact may know of what is known about them."""
         return cls(
             contact.id, contact.name, contact.given_name, contact.locale,
-            [MyIdentity(one.kind, one.value, one.verified) for one in contact.identities if one.kind in IDENTITIES],
+            [MyIdentity(one.kind, one.value, one.verified) for one in contact.identities
+             if one.kind in IDENTITIES and not one.disputed],
             None if standing is None else MyProgram(standing.program_id, standing.program),
             None if standing is None else standing.tier,
         )  # fmt: skip

@@ -224,7 +224,7 @@ def _scalar(kind: Type, value: Any) -> Scalar:
         case "boolean":
             return _boolean(value)
         case "date":
-            return _date(value)
+            return day(value)
         case "instant":
             return _instant(value)
         case _:
@@ -260,14 +260,20 @@ def _boolean(value: Any) -> bool:
     return value
 
 
-def _date(value: Any) -> date:
+def is_decimal(text: str) -> bool:
+    """Whether a text is an amount of money."""
+    return _DECIMAL.match(text) is not None
+
+
+def day(value: Any) -> date:
+    """The day that a text is. Raises WrongValue."""
     if isinstance(value, str) and _DATE.match(value):
         try:
-            day = date.fromisoformat(value)
+            found = date.fromisoformat(value)
         except ValueError:
             raise WrongValue("is not a day of the calendar") from None
-        if day.year in YEARS:
-            return day
+        if found.year in YEARS:
+            return found
     raise WrongValue(
         f'must be a date between {YEARS.start} and {YEARS.stop - 1}, such as "2026-11-01", or {{"ago": "P30D"}}'
     )

@@ -5,7 +5,8 @@
 
 Parsed once into a tree of plain values, and asked many times. What a comparison means, and what an absent field does,
 is said in `comparisons`. A history counts what happened up to the moment that is asked about, both ends of `within`
-included; what nobody counted did not happen. The condition in `where` is about each single interaction.
+included; what nobody counted did not happen. The condition in `where` is about each single interaction. The comparison
+of an attribute has the `type` as which it is defined, if it is: `definitions.typed` puts it there.
 """
 
 import re
@@ -15,7 +16,7 @@ from datetime import datetime
 from operator import eq
 from typing import Any, Final, TypeAlias
 
-from crm.contacts import comparisons
+from crm.contacts import attribute_types, comparisons
 from crm.contacts.comparisons import OPERATORS, ORDERS, Comparison, WrongValue
 from crm.contacts.durations import Duration
 from crm.contacts.fields import Field, Fields
@@ -28,7 +29,7 @@ COUNT_MAX: Final = 1_000
 _KIND = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z", re.ASCII)
 _BOUNDS: Final = {"eq": eq, **ORDERS}
 _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "all": ("all",), "any": ("any",), "not": ("not",), "field": ("field", "op", "value"),
+    "all": ("all",), "any": ("any",), "not": ("not",), "field": ("field", "op", "value", "type"),
     "did": ("did", "count", "within", "where"),
 }  # fmt: skip
 
@@ -221,11 +222,15 @@ def _comparison(document: Mapping[str, Any], pointer: str, fields: Fields) -> Co
         close = fields.close_to(name) if isinstance(name, str) else []
         said = f"close to it: {_listed(close)}" if close else f"the fields are {_listed(fields.names)}"
         raise _Wrong(f"{pointer}/field", "unknown_field", f"there is no such field; {said}")
+    value = document.get("value")
+    if (kind := document.get("type")) is not None:
+        if not field.has_types or kind not in attribute_types.KINDS:
+            raise _Wrong(f"{pointer}/type", "wrong_type", "only attributes have one, that of their definition")
+        field, value = attribute_types.read(field, kind), attribute_types.asked(kind, value)
     allowed = OPERATORS[field.type]
     known = next((each for each in allowed if each == op), None)
     if known is None:
-        raise _Wrong(f"{pointer}/op", "unknown_operator", f"for {field.name} it is one of {_listed(allowed)}")
-    value = document.get("value")
+        raise _Wrong(f"{pointer}/op", "unknown_operator", f"for {name} it is one of {_listed(allowed)}")
     if value is None and known != "exists":
         raise _Wrong(f"{pointer}/value", "missing", "say with what to compare it; whether there is any, exists asks")
     try:

@@ -1,6 +1,6 @@
 """Contacts: who somebody is, in one piece."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -41,7 +41,7 @@ _COLUMNS = (
 
 SELECTED = f"""
     {", ".join(f"c.{name}" for name in _COLUMNS)},
-    (SELECT jsonb_agg(jsonb_build_array(i.kind, i.account, i.value, i.raw, i.verified)
+    (SELECT jsonb_agg(jsonb_build_array(i.kind, i.account, i.value, i.raw, i.verified, i.disputed)
         ORDER BY i.created_at, i.position, i.kind, i.account, i.value)
      FROM contact_identities i WHERE i.contact_id = c.id) AS identities,
     (SELECT array_agg(t.tag ORDER BY t.tag) FROM contact_tags t WHERE t.contact_id = c.id) AS tags
@@ -136,8 +136,15 @@ async def lock(session: Session, *, contact_id: UUID, version: int | None = None
         raise StaleContact("Read it again, and send the new ETag in If-Match.", version=present)
 
 
+async def touch(session: Session, *, contact_ids: Collection[UUID], now: datetime) -> None:
+    """Count a change of contacts that are locked."""
+    await session.execute(
+        "UPDATE contacts SET version = version + 1, updated_at = $2 WHERE id = ANY ($1)", list(contact_ids), now
+    )
+
+
 def created(made: Sequence[Contact], *, now: datetime) -> list[Insert]:
-    """The parts of a write that store new contacts, whose identities were claimed before."""
+    """The parts of a write that store new contacts, whose identities were claimed before, unless they are disputed."""
     return [
         Insert(contacts, _COLUMNS, [tuple(getattr(contact, name) for name in _COLUMNS) for contact in made]),
         identities.added(((contact.id, contact.identities) for contact in made), now=now),
@@ -169,24 +176,18 @@ def updated(contact: Contact) -> Update:
 async def save(session: Session, *, before: Contact, after: Contact, now: datetime) -> list[Insert | Update]:
     """What has to be written to turn a locked contact into what it shall be; what has to go is gone already.
 
-    Raises IdentityTaken.
+    New identities were claimed before.
     """
     known = {identity.address: identity for identity in before.identities}
     wanted = {identity.address: identity for identity in after.identities}
-    new = [identity for key, identity in wanted.items() if key not in known]
-    holders = await identities.claim(session, wanted=dict.fromkeys((identity.address for identity in new), before.id))
-    for identity in new:
-        if (holder := holders[identity.address]) != before.id:
-            raise identities.taken(identity, by=holder)
     if gone := [key for key in known if key not in wanted]:
         await identities.remove(session, contact_id=before.id, addresses=gone)
     if removed := [tag for tag in before.tags if tag not in after.tags]:
         await tags.remove(session, contact_id=before.id, tags=removed)
-    confirmed = [key for key, identity in wanted.items() if key in known and identity != known[key]]
     return [
         updated(after),
-        identities.added([(before.id, new)], now=now),
-        identities.confirmed(before.id, [wanted[key] for key in confirmed]),
+        identities.added([(before.id, [identity for key, identity in wanted.items() if key not in known])], now=now),
+        identities.marked((before.id, one) for key, one in wanted.items() if key in known and one != known[key]),
         tags.added([(before.id, [tag for tag in after.tags if tag not in before.tags])], now=now),
     ]
 
@@ -208,7 +209,7 @@ async def delete_all(session: Session, *, contact_ids: Sequence[UUID]) -> None:
             DELETE FROM contact_identities WHERE contact_id = ANY ($1) RETURNING value, kind, account
         ), freed AS (
             DELETE FROM identity_directory d USING unknown u
-            WHERE d.value = u.value AND d.kind = u.kind AND d.account = u.account
+            WHERE d.value = u.value AND d.kind = u.kind AND d.account = u.account AND d.contact_id = $1
         )
         DELETE FROM contacts WHERE id = ANY ($1)
         """,

@@ -2,8 +2,11 @@
 
 from typing import Final
 
+from crm.contacts import consents
 from crm.contacts.contributions import Contribution
 from crm.contacts.fields import Field
+
+_CONSENT: Final = consents.decisive("c.id", channel="split_part({key}, '.', 1)", purpose="split_part({key}, '.', 2)")
 
 CONTRIBUTION: Final = Contribution(
     fields=(
@@ -24,8 +27,11 @@ CONTRIBUTION: Final = Contribution(
         Field(
             "identities",
             "list",
-            "ARRAY(SELECT DISTINCT i.kind FROM contact_identities i WHERE i.contact_id = c.id)",
-            among="EXISTS (SELECT FROM contact_identities i WHERE i.contact_id = c.id AND i.kind = ANY ({values}))",
+            "ARRAY(SELECT DISTINCT i.kind FROM contact_identities i WHERE i.contact_id = c.id AND NOT i.disputed)",
+            among="""EXISTS (
+                SELECT FROM contact_identities i
+                WHERE i.contact_id = c.id AND NOT i.disputed AND i.kind = ANY ({values})
+            )""",
         ),
         # By name or by id. In one that is archived nobody is any more.
         Field(
@@ -39,6 +45,13 @@ CONTRIBUTION: Final = Contribution(
                 SELECT FROM segment_members m WHERE m.contact_id = c.id AND m.segment_id = ANY (segment_ids({values}))
             )""",
         ),
-        Field("attributes.", "any", "c.attributes -> {key}", within="c.attributes"),
+        Field("attributes.", "any", "c.attributes -> {key}", within="c.attributes", has_types=True),
+        # What holds of a channel and a purpose, such as consents.whatsapp.marketing: `granted`, `denied` or nothing.
+        Field(
+            "consents.",
+            "text",
+            f"(SELECT d.status FROM ({_CONSENT}) d)",
+            keys=consents.PAIR,
+        ),
     )
 )

@@ -27,7 +27,10 @@ class Contribution:
 
     def knows(self, field: Field) -> bool:
         """Whether it has this field, or the open set that it is of."""
-        return Fields(self.fields).find(field.name) == field
+        return any(
+            field.name.startswith(each.name) if each.is_open and field.key is not None else field.name == each.name
+            for each in self.fields
+        )
 
 
 def fields_of(contributions: Iterable[Contribution]) -> Fields:

@@ -3,15 +3,18 @@
 import re
 import unicodedata
 import zoneinfo
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final
 
-from crm.contacts import attributes, identities, tags
+from crm.contacts import attributes, definitions, identities, tags
 from crm.contacts.attributes import Attribute
 from crm.contacts.contacts import Contact
+from crm.contacts.definitions import AttributeDefinition
 from crm.contacts.identities import Identity
 from crm.db.ids import uuid7
 from crm.errors import FieldError, Invalid
@@ -24,6 +27,7 @@ _LOCALE = re.compile(
     r"(?P<rest>(?:-[A-Za-z0-9]{1,8}){0,4})\Z"
 )
 _EASTERNMOST = timedelta(hours=14)
+_UNDEFINED: Final[Mapping[str, AttributeDefinition]] = MappingProxyType({})
 
 
 class InvalidContact(Invalid):
@@ -55,9 +59,14 @@ class Draft:
     attributes: Mapping[str, Attribute | None] = field(default_factory=dict)
 
 
-def contact_of(draft: Draft, *, region: str, now: datetime) -> Contact:
-    """The new contact, not stored yet. Raises InvalidContact with everything that is wrong."""
-    errors: list[FieldError] = []
+def contact_of(
+    draft: Draft, *, region: str, defined: Mapping[str, AttributeDefinition] = _UNDEFINED, now: datetime
+) -> Contact:
+    """The new contact, not stored yet; `defined` are the definitions of its attributes.
+
+    Raises InvalidContact with everything that is wrong.
+    """
+    errors = list(definitions.problems(draft.attributes, defined))
     values = {name: _checked(name, getattr(draft, name), now, errors) for name in _RULES}
     found = []
     for position, wanted in enumerate(draft.identities):
@@ -73,6 +82,7 @@ def contact_of(draft: Draft, *, region: str, now: datetime) -> Contact:
             )
         except Invalid as error:
             errors.append(FieldError(f"/identities/{position}/value", error.code, error.detail))
+    _ensure_room(found, errors)
     contact = Contact(
         id=uuid7(), identities=identities.unique(found), version=1, created_at=now, updated_at=now,
         attributes=attributes.merged({}, draft.attributes), **values,
@@ -80,12 +90,18 @@ def contact_of(draft: Draft, *, region: str, now: datetime) -> Contact:
     return checked(contact, errors)
 
 
-def merged(contact: Contact, changes: Mapping[str, Any], *, now: datetime) -> Contact:
+def merged(
+    contact: Contact,
+    changes: Mapping[str, Any],
+    *,
+    defined: Mapping[str, AttributeDefinition] = _UNDEFINED,
+    now: datetime,
+) -> Contact:
     """The contact after a JSON merge patch of any of its fields but the identities.
 
-    Raises InvalidContact with everything that is wrong.
+    `defined` are the definitions of the attributes that change. Raises InvalidContact with everything that is wrong.
     """
-    errors: list[FieldError] = []
+    errors = list(definitions.problems(changes.get("attributes") or {}, defined))
     values = {name: _checked(name, value, now, errors) for name, value in changes.items() if name != "attributes"}
     if "attributes" in changes:
         patch = changes["attributes"]
@@ -94,8 +110,15 @@ def merged(contact: Contact, changes: Mapping[str, Any], *, now: datetime) -> Co
 
 
 def identified(contact: Contact, identity: Identity) -> Contact:
-    """The contact with one identity more, or with one that it has verified. Raises InvalidContact."""
-    return checked(replace(contact, identities=identities.unique([*contact.identities, identity])), [])
+    """The contact with one identity more, or with one that it has verified or disputed no longer.
+
+    Raises InvalidContact.
+    """
+    errors: list[FieldError] = []
+    together = identities.unique([*contact.identities, identity])
+    if len(together) > len(contact.identities):
+        _ensure_room([one for one in together if one.kind == identity.kind], errors)
+    return checked(replace(contact, identities=together), errors)
 
 
 def tagged(contact: Contact, tag: str) -> Contact:
@@ -113,6 +136,16 @@ def checked(contact: Contact, errors: list[FieldError]) -> Contact:
     if errors:
         raise InvalidContact("Some fields are not valid.", errors=errors)
     return contact
+
+
+def _ensure_room(found: Sequence[Identity], errors: list[FieldError]) -> None:
+    """Whoever has too many of a kind already may keep them, and gets no more."""
+    counts = Counter(one.kind for one in identities.unique(found))
+    errors.extend(
+        FieldError("/identities", "too_many", f"a contact has at most {identities.COUNT_MAX_PER_KIND} of kind {kind}")
+        for kind, count in counts.items()
+        if count > identities.COUNT_MAX_PER_KIND
+    )
 
 
 def _checked(name: str, value: Any, now: datetime, errors: list[FieldError]) -> Any:

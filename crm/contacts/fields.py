@@ -1,6 +1,7 @@
 """What a condition can ask about: fields with a name, a type, and where they are read from."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -20,7 +21,8 @@ class Field:
     """One field; `sql` is an expression over the rows of whoever owns it.
 
     A name that ends in a dot stands for an open set: what comes behind the dot is the `key` of one of them, and `{key}`
-    in `sql` the parameter that holds it.
+    in `sql` the parameter that holds it. `keys` is what these look like, where not like names of attributes.
+    `has_types` are sets of JSON whose members a condition can read as values of one type.
 
     Two things help SQL to find by an index what Python compares in `sql`: `among` asks whether it is one of the texts
     in `{values}`, or a list that has one; `within` is the JSON object that a set of any type is read from.
@@ -32,11 +34,17 @@ class Field:
     key: str | None = None
     among: str | None = None
     within: str | None = None
+    keys: re.Pattern[str] | None = None
+    has_types: bool = False
 
     @property
     def is_open(self) -> bool:
         """Whether this is a set of fields, of which only the beginning of the name is known."""
         return self.name.endswith(".")
+
+    def takes(self, key: str) -> bool:
+        """Whether one of the set can be called so."""
+        return attributes.is_name(key) if self.keys is None else self.keys.match(key) is not None
 
 
 class Fields:
@@ -51,7 +59,7 @@ class Fields:
             return field
         beginning, dot, key = name.partition(".")
         field = self._known.get(beginning + dot)
-        if field is None or not field.is_open or not attributes.is_name(key):
+        if field is None or not field.is_open or not field.takes(key):
             return None
         return replace(field, name=name, key=key)
 

@@ -1,7 +1,10 @@
-"""Whose an address is. One row of the directory for each address, over all contacts, whoever asks first owns it."""
+"""Whose an address is. One row of the directory for each address, over all contacts: that of its one owner.
+
+A contact may show an address without owning it: a disputed one, which finds nobody and is never written to.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -15,6 +18,8 @@ from crm.errors import Conflict, NotFound
 
 COUNT_MAX = 50
 """How many identities one contact may have."""
+COUNT_MAX_PER_KIND = 10
+"""How many of one kind: who has more is no person but a till, a switchboard, or a mistake."""
 
 contact_identities = Table(
     "contact_identities",
@@ -25,6 +30,7 @@ contact_identities = Table(
     Column("value", Text, primary_key=True),
     Column("raw", Text, nullable=False),
     Column("verified", Boolean, nullable=False),
+    Column("disputed", Boolean, nullable=False),
     Column("position", SmallInteger, nullable=False),
     Column("created_at", Instant, nullable=False),
 )
@@ -55,13 +61,18 @@ class IdentityNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One address of a contact: `value` in canonical form, `raw` as given."""
+    """One address of a contact: `value` in canonical form, `raw` as given.
+
+    It is `verified` where somebody has proven that it is the contact's, and `disputed` where it is another's by now, or
+    nobody's: then nobody is found by it or written to.
+    """
 
     kind: str
     account: str
     value: str
     raw: str
     verified: bool
+    disputed: bool = False
 
     @classmethod
     def of(cls, *, kind: str, value: str, account: str = "", verified: bool = False, region: str) -> "Identity":
@@ -91,18 +102,17 @@ class Lookup:
 
 
 def unique(identities: Iterable[Identity]) -> list[Identity]:
-    """Each address once, as first given, and verified where any mention of it was."""
+    """Each address once, as first given: verified where any mention of it was, disputed where every one was."""
     kept: dict[Address, Identity] = {}
     for identity in identities:
         first = kept.get(identity.address)
-        if first is None or (identity.verified and not first.verified):
-            kept[identity.address] = identity if first is None else verified(first)
+        kept[identity.address] = identity if first is None else _as_one(first, identity)
     return list(kept.values())
 
 
-def verified(identity: Identity) -> Identity:
-    """The same identity, known to be the contact's own."""
-    return Identity(identity.kind, identity.account, identity.value, identity.raw, verified=True)
+def disputed(identity: Identity) -> Identity:
+    """The same identity, which the contact does not own."""
+    return replace(identity, disputed=True)
 
 
 def new(before: Iterable[Identity], after: Iterable[Identity]) -> list[Identity]:
@@ -157,7 +167,8 @@ async def owners(session: Session, *, addresses: Sequence[Address]) -> dict[Addr
 async def claim(session: Session, *, wanted: Mapping[Address, UUID]) -> dict[Address, UUID]:
     """Take each address for a contact where it is free, and lock it; who has each of them now.
 
-    Waits for whoever is claiming the same at the same time: the answer stays true until the end of the transaction.
+    A blocked address is left out: nobody can have it. Waits for whoever is claiming the same at the same time: the
+    answer stays true until the end of the transaction.
     """
     if not wanted:
         return {}
@@ -166,7 +177,11 @@ async def claim(session: Session, *, wanted: Mapping[Address, UUID]) -> dict[Add
     rows = await session.fetch(
         """
         INSERT INTO identity_directory AS d (value, kind, account, contact_id)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[])
+        SELECT v.value, v.kind, v.account, v.contact_id
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) WITH ORDINALITY
+            AS v (value, kind, account, contact_id, number)
+        WHERE NOT EXISTS (SELECT FROM blocked_identities b WHERE b.value = v.value AND b.kind = v.kind)
+        ORDER BY v.number
         ON CONFLICT (value, kind, account) DO UPDATE SET contact_id = d.contact_id
         RETURNING d.value, d.kind, d.account, d.contact_id
         """,
@@ -176,6 +191,24 @@ async def claim(session: Session, *, wanted: Mapping[Address, UUID]) -> dict[Add
         [wanted[key] for key in addresses],
     )
     return {Address(row["value"], row["kind"], row["account"]): row["contact_id"] for row in rows}
+
+
+async def shown(session: Session, *, holders: Mapping[Address, UUID]) -> dict[Address, Identity]:
+    """How contacts show these addresses of theirs."""
+    rows = await session.fetch(
+        """
+        SELECT i.kind, i.account, i.value, i.raw, i.verified, i.disputed
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS v (contact_id, kind, account, value)
+        JOIN contact_identities i ON i.contact_id = v.contact_id AND i.kind = v.kind AND i.account = v.account
+            AND i.value = v.value
+        """,
+        list(holders.values()),
+        [key.kind for key in holders],
+        [key.account for key in holders],
+        [key.value for key in holders],
+    )
+    found = [Identity(*row) for row in rows]
+    return {identity.address: identity for identity in found}
 
 
 async def release(session: Session, *, addresses: Sequence[Address]) -> None:
@@ -192,7 +225,7 @@ async def release(session: Session, *, addresses: Sequence[Address]) -> None:
 
 
 async def remove(session: Session, *, contact_id: UUID, addresses: Sequence[Address]) -> None:
-    """Take addresses from a contact and free them."""
+    """Take addresses from a contact, and free those that it owns."""
     await session.execute(
         """
         WITH gone AS (
@@ -202,7 +235,7 @@ async def remove(session: Session, *, contact_id: UUID, addresses: Sequence[Addr
             RETURNING i.value, i.kind, i.account
         )
         DELETE FROM identity_directory d USING gone
-        WHERE d.value = gone.value AND d.kind = gone.kind AND d.account = gone.account
+        WHERE d.value = gone.value AND d.kind = gone.kind AND d.account = gone.account AND d.contact_id = $1
         """,
         contact_id,
         [key.value for key in addresses],
@@ -242,12 +275,15 @@ def taken(identity: Identity, *, by: UUID) -> IdentityTaken:
 
 
 def added(owned: Iterable[tuple[UUID, Sequence[Identity]]], *, now: datetime) -> Insert:
-    """The part of a write that gives contacts identities, claimed before, in this order after those they have."""
+    """The part of a write that gives contacts identities, in this order after those they have.
+
+    Those that are not disputed were claimed before.
+    """
     return Insert(
         contact_identities,
-        ("contact_id", "kind", "account", "value", "raw", "verified", "position", "created_at"),
+        ("contact_id", "kind", "account", "value", "raw", "verified", "disputed", "position", "created_at"),
         [
-            (contact_id, i.kind, i.account, i.value, i.raw, i.verified, position, now)
+            (contact_id, i.kind, i.account, i.value, i.raw, i.verified, i.disputed, position, now)
             for contact_id, identities in owned
             for position, i in enumerate(identities)
         ],
@@ -264,14 +300,21 @@ def moved(owners: Mapping[Address, UUID]) -> Update:
     )
 
 
-def confirmed(contact_id: UUID, identities: Iterable[Identity]) -> Update:
-    """The part of a write that marks a contact's identities as verified."""
+def marked(owned: Iterable[tuple[UUID, Identity]]) -> Update:
+    """The part of a write that makes identities of contacts verified and disputed as they are here, or not."""
     return Update(
         contact_identities,
-        ("contact_id", "kind", "account", "value", "verified"),
-        [(contact_id, i.kind, i.account, i.value, True) for i in identities],
+        ("contact_id", "kind", "account", "value", "verified", "disputed"),
+        [(contact_id, i.kind, i.account, i.value, i.verified, i.disputed) for contact_id, i in owned],
         4,
     )
+
+
+def _as_one(first: Identity, other: Identity) -> Identity:
+    if first.disputed != other.disputed:
+        owned = other if first.disputed else first
+        return replace(first, verified=owned.verified, disputed=False)
+    return replace(first, verified=first.verified or other.verified)
 
 
 def _only(accounts: Mapping[str, UUID]) -> UUID | IdentityAmbiguous | None:

@@ -13,6 +13,7 @@ import msgspec
 
 from crm.contacts import aliases, attributes, contacts, drafts, identities, tags
 from crm.contacts.contacts import Contact, ContactNotFound
+from crm.contacts.identities import Identity
 from crm.db import writes
 from crm.db.session import Session
 from crm.db.writes import Insert, Update
@@ -105,9 +106,7 @@ async def merge(session: Session, *, merging: Merging, keep: Mapping[str, Side])
     before, other = both[contact_id], both[other_id]
     after = replace(combined(before, other, keep=keep), version=before.version + 1, updated_at=now)
     former = await aliases.of(session, contact_id=other_id)
-    await identities.give(
-        session, before=other_id, after=contact_id, addresses=[one.address for one in other.identities]
-    )
+    await _give(session, merging, before, other, after)
     await contacts.delete(session, contact_id=other_id)
     await aliases.hand_over(session, alias_ids=former, before=other_id, after=contact_id)
     await writes.write(
@@ -132,11 +131,14 @@ async def undo(session: Session, *, merging: Merging, memory: Mapping[str, Any])
     before, other, after = (msgspec.convert(memory[name], Contact) for name in ("before", "other", "after"))
     current = (await lock(session, contact_ids=[contact_id]))[contact_id]
     left: list[NotUndone] = []
-    back = [one for one in other.identities if one.address in {known.address for known in current.identities}]
+    shared = {one.address for one in before.identities}
+    present = {known.address for known in current.identities}
+    back = [one for one in other.identities if one.address in present - shared]
+    both = _parted(before, other, after, current, left)
     left += [
         NotUndone("identity_gone", f"The {one.kind} {one.value} is not the contact's any more.")
         for one in other.identities
-        if one not in back
+        if one.address not in present
     ]
     restored = replace(
         _unfilled(current, before, after, left),
@@ -146,9 +148,13 @@ async def undo(session: Session, *, merging: Merging, memory: Mapping[str, Any])
     )
     await tags.remove(session, contact_id=contact_id, tags=[tag for tag in current.tags if tag not in restored.tags])
     await aliases.remove(session, contact_id=contact_id, alias_id=other_id)
+    again = replace(other, identities=[theirs for _, theirs in both], version=other.version + 1, updated_at=now)
+    owned = [(own, theirs) for own, theirs in both if not theirs.disputed]
     parts: list[Insert | Update] = [
         contacts.updated(restored),
-        *contacts.created([replace(other, identities=[], version=other.version + 1, updated_at=now)], now=now),
+        *contacts.created([again], now=now),
+        identities.marked((contact_id, own) for own, _ in owned),
+        identities.moved({theirs.address: other_id for _, theirs in owned}),
     ]
     await writes.write(session, parts)
     await identities.give(session, before=contact_id, after=other_id, addresses=[one.address for one in back])
@@ -156,6 +162,42 @@ async def undo(session: Session, *, merging: Merging, memory: Mapping[str, Any])
         session, alias_ids=[UUID(alias) for alias in memory["aliases"]], before=contact_id, after=other_id
     )
     return left
+
+
+async def _give(session: Session, merging: Merging, before: Contact, other: Contact, after: Contact) -> None:
+    """Let the survivor have the other's identities; of one that both show, whoever owns it."""
+    own = {one.address: one for one in before.identities}
+    await identities.give(
+        session, before=merging.other_id, after=merging.contact_id,
+        addresses=[one.address for one in other.identities if one.address not in own],
+    )  # fmt: skip
+    both = {one.address for one in other.identities} & own.keys()
+    changed = [one for one in after.identities if one.address in both and one != own[one.address]]
+    gained = [one.address for one in changed if own[one.address].disputed]
+    await writes.write(
+        session,
+        [
+            identities.marked((merging.contact_id, one) for one in changed),
+            identities.moved(dict.fromkeys(gained, merging.contact_id)),
+        ],
+    )
+
+
+def _parted(
+    before: Contact, other: Contact, after: Contact, current: Contact, left: list[NotUndone]
+) -> list[tuple[Identity, Identity]]:
+    """What both showed, as the survivor and as the other shall show it: one owns it at most."""
+    own, merged, present = ({one.address: one for one in contact.identities} for contact in (before, after, current))
+    parted = []
+    for theirs in other.identities:
+        key = theirs.address
+        if key not in own or (key not in present and not theirs.disputed):
+            continue
+        if not theirs.disputed and present[key] != merged[key]:
+            left.append(NotUndone("changed_since", f"The {theirs.kind} {theirs.value} was claimed after the merge."))
+            theirs = identities.disputed(theirs)  # noqa: PLW2901 - that is how it is shown now
+        parted.append((own[key], theirs))
+    return parted
 
 
 def _unfilled(current: Contact, before: Contact, after: Contact, left: list[NotUndone]) -> Contact:

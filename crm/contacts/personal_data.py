@@ -30,6 +30,13 @@ PERSONAL_DATA: Final = PersonalData(
             """,
         ),
         Section(
+            "consents",
+            """
+            SELECT to_jsonb(n) - 'contact_id' FROM consents n WHERE n.contact_id = ANY ($1)
+            ORDER BY n.occurred_at, n.id
+            """,
+        ),
+        Section(
             "aliases",
             """
             SELECT to_jsonb(a) - 'contact_id' FROM contact_aliases a WHERE a.contact_id = ANY ($1)
@@ -53,6 +60,8 @@ PERSONAL_DATA: Final = PersonalData(
             )
             """,
         ),
+        # What was allowed and when stays, without what was shown and said.
+        Section("consents", "SELECT FROM generate_series(1, empty_consents($1::uuid[]))"),
         Section("tags", "DELETE FROM contact_tags WHERE contact_id = ANY ($1)"),
         Section("segments", "DELETE FROM segment_members WHERE contact_id = ANY ($1)"),
         Section(
@@ -68,4 +77,5 @@ PERSONAL_DATA: Final = PersonalData(
         ),
         Section("contact", "DELETE FROM contacts WHERE id = ANY ($1)"),
     ),
+    keeps=(Section("consents", "SELECT count(*) FROM consents WHERE contact_id = ANY ($1)"),),
 )

@@ -80,7 +80,8 @@ _DISCLOSED: Final[Mapping[str, Mapping[str, str]]] = {
     "en": {"title": "What we know of you", "as_of": "As of", "contact": "You"},
     "id": {
         "title": "Data kami tentang Anda", "as_of": "Per", "contact": "Anda", "identities": "Alamat dan nomor",
-        "tags": "Label", "aliases": "Nomor lama", "timeline": "Riwayat", "merges": "Penggabungan",
+        "tags": "Label", "consents": "Persetujuan", "aliases": "Nomor lama", "timeline": "Riwayat",
+        "merges": "Penggabungan",
         "memberships": "Keanggotaan", "points_transactions": "Transaksi poin", "points_lots": "Kelompok poin",
         "purchases": "Pembelian", "refunds": "Pengembalian", "redemptions": "Penukaran", "holds": "Poin yang ditahan",
         "vouchers": "Voucher", "voucher_uses": "Pemakaian voucher", "events": "Kejadian", "offers": "Penawaran",

@@ -1,20 +1,21 @@
 """What happens to contacts, told on their timelines."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from crm.contacts import contacts, drafts, identities
+from crm.contacts import claims, contacts, definitions, drafts, identities
 from crm.contacts.addresses import Address
+from crm.contacts.claims import IdentityBlocked
 from crm.contacts.contacts import Contact
 from crm.contacts.drafts import Draft
 from crm.contacts.identities import Identity, IdentityAmbiguous, IdentityNotFound, IdentityTaken, Lookup
 from crm.db import idempotency, writes
 from crm.db.session import Session
 from crm.errors import Conflict, Unavailable
-from crm.interactions import segmentation, timeline
+from crm.interactions import disputes, segmentation, timeline
 
 CHANNEL = "contacts"
 CREATED = "contact.created"
@@ -48,51 +49,62 @@ class Sender:
 
 
 async def create(
-    session: Session, *, draft: Draft, region: str, by: str, once: idempotency.Request | None = None, now: datetime
+    session: Session,
+    *,
+    draft: Draft,
+    region: str,
+    disputing: bool = False,
+    by: str,
+    once: idempotency.Request | None = None,
+    now: datetime,
 ) -> Contact:
-    """Make a contact. Raises InvalidContact, IdentityTaken."""
-    contact = drafts.contact_of(draft, region=region, now=now)
-    refusals, parts = await _claimed(session, made=[contact], by=by, now=now)
-    if refusals:
-        raise refusals[contact.id]
-    await writes.write(session, [*parts, *idempotency.answer(once, contact_id=contact.id, result=contact, now=now)])
-    return contact
+    """Make a contact. With `disputing` it shows identities of others as disputed, and nothing is taken.
+
+    Raises InvalidContact, IdentityTaken, IdentityBlocked.
+    """
+    defined = await definitions.read(session, names=draft.attributes)
+    contact = drafts.contact_of(draft, region=region, defined=defined, now=now)
+    (result,), parts = await _stored(session, made=[contact], disputing=disputing, by=by, now=now)
+    if not isinstance(result, Contact):
+        raise result
+    await writes.write(session, [*parts, *idempotency.answer(once, contact_id=result.id, result=result, now=now)])
+    return result
 
 
 async def create_all(
-    session: Session, *, made: Sequence[Contact], by: str, now: datetime
-) -> list[Contact | IdentityTaken]:
+    session: Session, *, made: Sequence[Contact], disputing: bool = False, by: str, now: datetime
+) -> list[Contact | IdentityTaken | IdentityBlocked]:
     """Store new contacts, made by `drafts.contact_of`, in two round trips; each of them, or why it is not there.
 
-    The first of two that want one identity gets it.
+    The first of two that want one identity gets it, unless the other proves that it is theirs.
     """
-    refusals, parts = await _claimed(session, made=made, by=by, now=now)
+    results, parts = await _stored(session, made=made, disputing=disputing, by=by, now=now)
     await writes.write(session, parts)
-    return [refusals.get(contact.id, contact) for contact in made]
+    return results
 
 
 async def resolve_or_create(session: Session, *, sender: Sender, by: str, now: datetime) -> UUID:
-    """The contact behind an address, made now if nobody has it. Raises IdentityAmbiguous."""
+    """The contact behind an address, made now if nobody has it. Raises IdentityAmbiguous, IdentityBlocked."""
     found = (await resolve_or_create_all(session, senders=[sender], by=by, now=now))[0]
-    if isinstance(found, IdentityAmbiguous):
+    if not isinstance(found, UUID):
         raise found
     return found
 
 
 async def resolve_or_create_all(
     session: Session, *, senders: Sequence[Sender], by: str, now: datetime
-) -> list[UUID | IdentityAmbiguous]:
-    """The contacts behind many addresses, in their order; two parallel first messages find one and the same contact."""
+) -> list[UUID | IdentityAmbiguous | IdentityBlocked]:
+    """The contacts behind many addresses, in their order; two parallel first messages find one and the same contact.
+
+    Whoever has an address is meant by it, proven or not: what arrives takes it from nobody.
+    """
     found = await identities.resolve_all(session, lookups=[sender.lookup for sender in senders])
     unknown = {sender.identity.address: sender for sender, owner in zip(senders, found, strict=True) if owner is None}
     made = {key: _contact_of(sender, now) for key, sender in unknown.items()}
     owners = await identities.claim(session, wanted={key: contact.id for key, contact in made.items()})
-    new = [contact for key, contact in made.items() if owners[key] == contact.id]
-    await writes.write(session, _stored(new, by=by, now=now))
-    return [
-        owners[sender.identity.address] if owner is None else owner
-        for sender, owner in zip(senders, found, strict=True)
-    ]
+    new = [contact for key, contact in made.items() if owners.get(key) == contact.id]
+    await writes.write(session, _parts(new, by=by, now=now))
+    return [_owner(sender, owners) if owner is None else owner for sender, owner in zip(senders, found, strict=True)]
 
 
 async def update(
@@ -105,9 +117,11 @@ async def update(
     now: datetime,
 ) -> Contact:
     """Apply a JSON merge patch of a contact's fields. Raises ContactNotFound, StaleContact, InvalidContact."""
+    defined = await definitions.read(session, names=changes.get("attributes") or ())
     return await _change(
-        session, contact_id, lambda contact: drafts.merged(contact, changes, now=now), version=version, by=by, now=now
-    )
+        session, contact_id, lambda contact: drafts.merged(contact, changes, defined=defined, now=now),
+        version=version, by=by, now=now,
+    )  # fmt: skip
 
 
 async def add_tag(session: Session, *, contact_id: UUID, tag: str, by: str, now: datetime) -> Contact:
@@ -128,7 +142,8 @@ async def add_identity(
 ) -> tuple[Identity, bool]:
     """Give a contact an identity; as it is kept now, and whether it is new to this contact.
 
-    Again it changes nothing, but for verifying it. Raises ContactNotFound, IdentityTaken, InvalidContact.
+    Again it changes nothing, but for verifying it, and for claiming one that is disputed once more. Raises
+    ContactNotFound, IdentityTaken, IdentityBlocked, InvalidContact.
     """
     had: set[Address] = set()
 
@@ -136,7 +151,8 @@ async def add_identity(
         had.update(known.address for known in contact.identities)
         return drafts.identified(contact, identity)
 
-    after = await _change(session, contact_id, edit, by=by, now=now)
+    locked = await claims.lock(session, claimed=[identity], besides=[contact_id])
+    after = await _change(session, contact_id, edit, locked=locked, by=by, now=now)
     kept = next(known for known in after.identities if known.address == identity.address)
     return kept, identity.address not in had
 
@@ -209,6 +225,7 @@ async def _change(
     edit: Callable[[Contact], Contact],
     *,
     version: int | None = None,
+    locked: Collection[UUID] = (),
     by: str,
     now: datetime,
 ) -> Contact:
@@ -218,39 +235,42 @@ async def _change(
     changes = contacts.changes(before, after)
     if not changes["after"]:
         return before
+    claimed = [one for one in after.identities if one not in before.identities]
+    settled = await claims.settle(session, claimants=[(contact_id, claimed)], locked=locked, pointer="/value")
+    if settled.refusals:
+        raise settled.refusals[contact_id]
     parts = await contacts.save(session, before=before, after=after, now=now)
-    await writes.write(session, [*parts, timeline.part([_entry(contact_id, UPDATED, by, now, changes)])])
+    entries = [_entry(contact_id, UPDATED, by, now, changes)]
+    entries += await disputes.told(session, losses=settled.losses, by=by, now=now)
+    await writes.write(session, [*parts, *settled.parts(now=now), timeline.part(entries)])
     return after
 
 
-async def _claimed(
-    session: Session, *, made: Sequence[Contact], by: str, now: datetime
-) -> tuple[dict[UUID, IdentityTaken], list[writes.Insert | writes.Update]]:
-    """The contacts refused because of an identity, and what stores the others. Every claim is settled after that."""
-    wanted: dict[Address, UUID] = {}
-    for contact in made:
-        for identity in contact.identities:
-            wanted.setdefault(identity.address, contact.id)
-    holders = await identities.claim(session, wanted=wanted)
-    # Who owns what, as if the contacts had come one after the other: first only those who owned it before.
-    owners = {key: holder for key, holder in holders.items() if holder != wanted[key]}
-    refusals: dict[UUID, IdentityTaken] = {}
-    for contact in made:
-        lost = next((i for i in contact.identities if i.address in owners), None)
-        if lost is not None:
-            refusals[contact.id] = identities.taken(lost, by=owners[lost.address])
-        else:
-            owners.update((identity.address, contact.id) for identity in contact.identities)
-    if released := [key for key in wanted if key not in owners]:
-        await identities.release(session, addresses=released)
-    moved = {key: owner for key, owner in owners.items() if holders[key] == wanted[key] and owner != wanted[key]}
-    stored = _stored([contact for contact in made if contact.id not in refusals], by=by, now=now)
-    return refusals, [*stored, identities.moved(moved)]
+async def _stored(
+    session: Session, *, made: Sequence[Contact], disputing: bool, by: str, now: datetime
+) -> tuple[list[Contact | IdentityTaken | IdentityBlocked], list[writes.Insert | writes.Update]]:
+    """Each contact, or why it is refused, and what stores the others. Every claim is settled after that."""
+    locked = await claims.lock(session, claimed=[one for contact in made for one in contact.identities])
+    settled = await claims.settle(
+        session, claimants=[(contact.id, contact.identities) for contact in made], locked=locked, disputing=disputing
+    )
+    shown = [replace(contact, identities=settled.shown(contact.id, contact.identities)) for contact in made]
+    new = [contact for contact in shown if contact.id not in settled.refusals]
+    lost = await disputes.told(session, losses=settled.losses, by=by, now=now)
+    parts = [*_parts(new, lost, by=by, now=now), *settled.parts(now=now)]
+    return [settled.refusals.get(contact.id, contact) for contact in shown], parts
 
 
-def _stored(new: Sequence[Contact], *, by: str, now: datetime) -> list[writes.Insert | writes.Update]:
-    told = timeline.part([_entry(contact.id, CREATED, by, now, {}) for contact in new])
-    return [*contacts.created(new, now=now), told]
+def _parts(
+    new: Sequence[Contact], lost: Sequence[tuple[Any, ...]] = (), *, by: str, now: datetime
+) -> list[writes.Insert | writes.Update]:
+    entries = [_entry(contact.id, CREATED, by, now, {}) for contact in new]
+    return [*contacts.created(new, now=now), timeline.part([*entries, *lost])]
+
+
+def _owner(sender: Sender, owners: Mapping[Address, UUID]) -> UUID | IdentityBlocked:
+    owner = owners.get(sender.identity.address)
+    return IdentityBlocked.of(sender.identity, pointer="/identity/value") if owner is None else owner
 
 
 def _contact_of(sender: Sender, now: datetime) -> Contact:

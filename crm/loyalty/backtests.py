@@ -291,10 +291,14 @@ async def fail(session: Session, *, program_id: UUID, backtest_id: UUID, now: da
 async def _rule_set(session: Session, program_id: UUID, question: Question) -> list[list[Any]]:
     """The rules to try as [id, version, definition]; those that were sent are numbered from 1."""
     if question.rules is not None:
+        rules = []
         for number, rule in enumerate(question.rules):
-            if (condition := rule.get("condition")) is not None:
-                contribution.condition_of(condition, pointer=f"/rules/{number}/condition")
-        return [[str(UUID(int=number)), 0, dict(rule)] for number, rule in enumerate(question.rules, 1)]
+            condition = await contribution.condition_to_keep(
+                session, rule.get("condition"), pointer=f"/rules/{number}/condition"
+            )
+            asked = {**rule} if condition is None else {**rule, "condition": condition}
+            rules.append([str(UUID(int=number + 1)), 0, asked])
+        return rules
     rows = await session.fetch(_RULES, program_id, question.include_drafts)
     return [[str(row["id"]), row["version"], row["definition"]] for row in rows]
 

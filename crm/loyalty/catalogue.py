@@ -3,7 +3,7 @@
 What is left of a reward is a row that many members' redemptions change: it is taken from last, shortly before COMMIT.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -126,7 +126,7 @@ async def create(
 ) -> RewardView:
     """Add a reward to the catalogue. Raises ProgramNotFound, UnknownTier, InvalidCondition."""
     await programs.get(session, program_id=program_id)
-    await _check(session, program_id, definition)
+    definition = await _checked(session, program_id, definition)
     reward_id = uuid7()
     await session.execute(
         """
@@ -160,7 +160,7 @@ async def change(
     if current is None:
         raise RewardNotFound("This program has no such reward.")
     definition = merge(current["definition"])
-    await _check(session, program_id, definition)
+    definition = await _checked(session, program_id, definition, before=current["definition"])
     await session.execute(
         "UPDATE rewards SET status = $3, definition = $4, updated_at = $5 WHERE program_id = $1 AND id = $2",
         program_id, reward_id, definition.get("status", "active"), definition, now,
@@ -300,9 +300,12 @@ async def _set_stock(session: Session, program_id: UUID, reward_id: UUID, stock:
     )  # fmt: skip
 
 
-async def _check(session: Session, program_id: UUID, definition: dict[str, Any]) -> None:
-    if (condition := definition.get("condition")) is not None:
-        contribution.condition_of(condition, pointer="/condition")
+async def _checked(
+    session: Session, program_id: UUID, definition: dict[str, Any], before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    condition = await contribution.condition_to_keep(
+        session, definition.get("condition"), before=before and before.get("condition"), pointer="/condition"
+    )
     tier_id = definition.get("tier_id")
     if tier_id is not None and not await session.fetchval(
         "SELECT EXISTS (SELECT FROM tiers WHERE program_id = $1 AND id = $2)", program_id, UUID(tier_id)
@@ -310,6 +313,7 @@ async def _check(session: Session, program_id: UUID, definition: dict[str, Any])
         raise UnknownTier(
             "Take one of GET /v1/programs/{id}/tiers.", errors=[FieldError("/tier_id", "unknown_tier", "is not a tier")]
         )
+    return definition if condition is None else {**definition, "condition": condition}
 
 
 def _reward(row: Record) -> Reward:

@@ -2,10 +2,11 @@
 
 from typing import Any, Final
 
-from crm.contacts import conditions, contribution, contributions
+from crm.contacts import conditions, contribution, contributions, definitions
 from crm.contacts.conditions import Condition
 from crm.contacts.contributions import Contribution
 from crm.contacts.fields import Field
+from crm.db.session import Session
 from crm.interactions.contribution import INTERACTIONS
 
 CONTRIBUTION: Final = Contribution(
@@ -34,3 +35,15 @@ FIELDS: Final = contributions.fields_of(KNOWN)
 def condition_of(document: Any, *, pointer: str = "") -> Condition:
     """A program's condition, from JSON; `pointer` is where it stands in the body. Raises InvalidCondition."""
     return conditions.parse(document, fields=FIELDS, interactions=INTERACTIONS, pointer=pointer)
+
+
+async def condition_to_keep(session: Session, document: Any, *, before: Any = None, pointer: str) -> Any:
+    """A program's condition as it is to be kept, in JSON, with the types of the attributes it asks about.
+
+    What is as it was `before` keeps the types from then; None is none. Raises InvalidCondition.
+    """
+    if document is None or document == before:
+        return document
+    kept = await definitions.typed(session, document)
+    condition_of(kept, pointer=pointer)
+    return kept

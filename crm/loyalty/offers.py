@@ -4,7 +4,7 @@ A change and a claim of the same offer never overlap: a claim shares the offer's
 alone. What is counted over all members is so exact, and an offer without a maximum has no row that they share.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -132,7 +132,7 @@ async def create(
     """
     offer_id, kind = uuid7(), definition["benefit"]["kind"]
     await _announce(session, program_id, kind, now=now)
-    await _check(session, program_id, definition)
+    definition = await _checked(session, program_id, definition)
     if kind == "multiplier":
         await _ensure_room(session, program_id)
     count = None
@@ -175,7 +175,7 @@ async def change(
     definition = merge(current["definition"])
     before, kind = current["definition"]["benefit"]["kind"], definition["benefit"]["kind"]
     await _announce(session, program_id, before, kind, now=now)
-    await _check(session, program_id, definition)
+    definition = await _checked(session, program_id, definition, before=current["definition"])
     if kind == "multiplier" != before:
         await _ensure_room(session, program_id)
     count = current["contacts_count"]
@@ -301,10 +301,14 @@ async def _ensure_room(session: Session, program_id: UUID) -> None:
         raise TooManyMultipliers(f"{MULTIPLIERS_MAX} is as many as there may be. DELETE those that are over.")
 
 
-async def _check(session: Session, program_id: UUID, definition: dict[str, Any]) -> None:
+async def _checked(
+    session: Session, program_id: UUID, definition: dict[str, Any], before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     audience = definition.get("audience") or {}
-    if (condition := audience.get("condition")) is not None:
-        contribution.condition_of(condition, pointer="/audience/condition")
+    former = (before or {}).get("audience") or {}
+    condition = await contribution.condition_to_keep(
+        session, audience.get("condition"), before=former.get("condition"), pointer="/audience/condition"
+    )
     if (tier_id := audience.get("tier_id")) is not None:
         try:
             await tiers.get(session, program_id=program_id, tier_id=UUID(tier_id))
@@ -321,6 +325,7 @@ async def _check(session: Session, program_id: UUID, definition: dict[str, Any])
                 "Take one of GET /v1/programs/{id}/rewards.",
                 errors=[FieldError("/benefit/reward_id", "unknown_reward", "is not a reward")],
             ) from None
+    return definition if condition is None else {**definition, "audience": {**audience, "condition": condition}}
 
 
 async def _settle(

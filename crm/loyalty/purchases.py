@@ -14,7 +14,6 @@ from sqlalchemy import BigInteger, Column, LargeBinary, Numeric, Table, Text, Uu
 from sqlalchemy.dialects.postgresql import JSONB
 
 from crm.contacts import aliases
-from crm.contacts.identities import IdentityAmbiguous
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
@@ -258,7 +257,7 @@ async def _record(
     return results
 
 
-async def _buyers(session: Session, bought: Sequence[Bought], by: str, now: datetime) -> list[UUID | IdentityAmbiguous]:
+async def _buyers(session: Session, bought: Sequence[Bought], by: str, now: datetime) -> list[UUID | CrmError]:
     """Whose each purchase is, in their order; addresses are looked up together."""
     senders = [item.who for item in bought if isinstance(item.who, Sender)]
     if not senders:

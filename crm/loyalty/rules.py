@@ -76,7 +76,7 @@ class EarningRule:
 
 async def create(session: Session, *, program_id: UUID, definition: dict[str, Any], now: datetime) -> EarningRule:
     """Add a rule; purchases from now on are judged by it. Raises ProgramNotFound, InvalidCondition."""
-    _check(definition)
+    definition = await _checked(session, definition)
     await programs.touch(session, program_id=program_id, now=now)
     row = await session.fetchrow(
         f"""
@@ -104,7 +104,7 @@ async def change(
     await programs.touch(session, program_id=program_id, now=now)
     current = await _row(session, program_id, rule_id)
     definition = merge(current["definition"])
-    _check(definition)
+    definition = await _checked(session, definition, before=current["definition"])
     row = await session.fetchrow(
         f"""
         UPDATE earning_rules
@@ -146,9 +146,13 @@ async def page(session: Session, *, program_id: UUID, after: UUID | None, limit:
     return [_view(row) for row in rows]
 
 
-def _check(definition: Mapping[str, Any]) -> None:
-    if (condition := definition.get("condition")) is not None:
-        contribution.condition_of(condition, pointer="/condition")
+async def _checked(
+    session: Session, definition: dict[str, Any], before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    condition = await contribution.condition_to_keep(
+        session, definition.get("condition"), before=before and before.get("condition"), pointer="/condition"
+    )
+    return definition if condition is None else {**definition, "condition": condition}
 
 
 async def _row(session: Session, program_id: UUID, rule_id: UUID) -> Record:

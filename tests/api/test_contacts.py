@@ -48,8 +48,10 @@ async def test_a_contact_is_answered_as_it_was_sent_with_its_identities_in_canon
     assert made == {
         **SARI,
         "identities": [
-            {"kind": "email", "account": "", "value": "sari@example.com", "raw": "Sari@Example.com", "verified": False},
-            {"kind": "phone", "account": "", "value": "+628123456789", "raw": "+62 812-3456-789", "verified": False},
+            {"kind": "email", "account": "", "value": "sari@example.com", "raw": "Sari@Example.com", "verified": False,
+             "disputed": False},
+            {"kind": "phone", "account": "", "value": "+628123456789", "raw": "+62 812-3456-789", "verified": False,
+             "disputed": False},
         ],
         "id": made["id"], "version": 1, "created_at": made["created_at"], "updated_at": made["created_at"],
     }  # fmt: skip
@@ -220,7 +222,10 @@ async def test_identities_are_added_listed_verified_and_removed(client: httpx.As
     path = f"/v1/contacts/{made['id']}/identities"
     phone = {"kind": "phone", "value": "0812 3456 789"}
     added = await client.post(path, json=phone)
-    kept = {"kind": "phone", "account": "", "value": "+628123456789", "raw": "0812 3456 789", "verified": False}
+    kept = {
+        "kind": "phone", "account": "", "value": "+628123456789", "raw": "0812 3456 789", "verified": False,
+        "disputed": False,
+    }  # fmt: skip
     assert (added.status_code, added.json()) == (201, kept)
     again = await client.post(path, json={**phone, "value": "+628123456789", "verified": True})
     assert (again.status_code, again.json()) == (200, {**kept, "verified": True})

@@ -53,6 +53,7 @@ CORE = (
     "simulate_purchase", "record_event", "set_membership", "pin_tier",
     "create_challenge", "set_referral_policy", "record_referral",
     "search_contacts", "create_segment", "preview_segment", "get_segment_evaluation",
+    "record_consent", "check_consent", "define_attribute", "block_identity",
 )  # fmt: skip
 
 BODILESS = {"add_tag", "make_offer_code", "make_my_offer_code", "evaluate_segment"}
@@ -232,7 +233,8 @@ def test_a_repeat_by_natural_key_answers_200_beside_201():
     both = {name for name, (_, _, operation) in OPERATIONS.items() if {"200", "201"} <= operation["responses"].keys()}
     dry_runs = {"create_merge"}
     assert both - dry_runs == {
-        "add_identity", "capture_hold", "record_interaction", "record_interaction_by_identity", "record_purchase",
+        "add_identity", "block_identity", "capture_hold", "record_consent", "record_interaction",
+        "record_interaction_by_identity", "record_purchase",
         "record_purchase_by_identity", "redeem_my_points", "redeem_points",
         "refund_purchase", "reverse_redemption", "record_event", "use_voucher",
     }  # fmt: skip

@@ -76,7 +76,12 @@ def test_an_identity_given_twice_is_kept_once_and_verified_if_one_of_them_was() 
 
 
 def test_a_contact_has_only_so_many_identities_tags_and_attributes() -> None:
-    assert errors_of(identities=[NewIdentity(kind="card", value=f"C{i}") for i in range(51)]) == ["/identities"]
+    many = [NewIdentity(kind=f"kind{i % 6}", value=f"C{i}") for i in range(51)]
+    assert errors_of(identities=many) == ["/identities"]
+    assert errors_of(identities=[NewIdentity(kind="card", value=f"C{i}") for i in range(11)]) == ["/identities"]
+    assert (
+        len(contact_of(identities=[NewIdentity(kind="card", value=f"C{i % 10}") for i in range(20)]).identities) == 10
+    )
     assert errors_of(tags=[str(i) for i in range(101)]) == ["/tags"]
     assert errors_of(attributes={f"a{i}": i for i in range(101)}) == ["/attributes"]
     assert errors_of(attributes={f"a{i}": "x" * 1_000 for i in range(40)}) == ["/attributes"]

@@ -333,10 +333,19 @@ async def test_a_removed_identity_is_free_for_others(session: Session) -> None:
 
 async def test_a_contact_gets_only_so_many_tags_and_identities_one_by_one(session: Session) -> None:
     contact = await create(
-        session, cards=[f"C{i}" for i in range(identities.COUNT_MAX)], tags=[f"{i}" for i in range(100)]
+        session, cards=[f"C{i}" for i in range(identities.COUNT_MAX_PER_KIND)], tags=[f"{i}" for i in range(100)]
     )
     with pytest.raises(InvalidContact):
         await people.add_identity(session, contact_id=contact.id, identity=card("more"), by="test", now=NOW)
+    proven = replace(card("C1"), verified=True)
+    kept, is_new = await people.add_identity(session, contact_id=contact.id, identity=proven, by="test", now=NOW)
+    assert (kept.verified, is_new) == (True, False)
+    for number in range(identities.COUNT_MAX - identities.COUNT_MAX_PER_KIND):
+        other = Identity.of(kind=f"kind{number % 5}", value=f"V{number}", region="ID")
+        await people.add_identity(session, contact_id=contact.id, identity=other, by="test", now=NOW)
+    with pytest.raises(InvalidContact):
+        one_more = Identity.of(kind="another", value="1", region="ID")
+        await people.add_identity(session, contact_id=contact.id, identity=one_more, by="test", now=NOW)
     with pytest.raises(InvalidContact):
         await people.add_tag(session, contact_id=contact.id, tag="more", by="test", now=NOW)
 

@@ -25,7 +25,7 @@ _SPELLED = {
 }
 APPEND_ONLY = (
     "interactions", "points_transactions", "points_movements", "points_lot_changes", "refunds", "loyalty_events",
-    "offer_claims", "challenge_stamps",
+    "offer_claims", "challenge_stamps", "consents",
 )  # fmt: skip
 
 

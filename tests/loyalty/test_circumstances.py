@@ -160,7 +160,7 @@ async def test_every_field_of_a_contact_can_be_asked(shop, condition, facts):
 def test_every_field_has_a_test() -> None:
     assert set(FIELDS.names) == {
         "name", "given_name", "family_name", "locale", "time_zone", "birth_on", "created_at", "tags", "identities",
-        "segments", "attributes.…", "tier", "points.available", "points.lifetime_earned", "enrolled_at",
+        "segments", "attributes.…", "consents.…", "tier", "points.available", "points.lifetime_earned", "enrolled_at",
     }  # fmt: skip
 
 
