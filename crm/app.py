@@ -41,6 +41,7 @@ from crm.api import (
     rewards,
     routes,
     surveys,
+    tasks,
     voucher_pools,
     vouchers,
 )
@@ -58,6 +59,7 @@ V1 = [
     *merges.handlers,
     *erasures.handlers,
     *surveys.handlers,
+    *tasks.handlers,
     *interactions.handlers,
     *programs.handlers,
     *backtests.handlers,

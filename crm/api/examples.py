@@ -402,6 +402,13 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         },
     },
     "NotUndone": {"code": "points_used", "text": "20 points were spent or have ended since the merge."},
+    "NewTask": {"title": "Call back about the grinder", "due_at": _LATER, "assignee": "Rina"},
+    "TaskPatch": {"status": "done"},
+    "Task": {
+        "id": "0198f3c0-5162-7374-bf80-91a2b3c4d5e6", "contact_id": _CONTACT, "title": "Call back about the grinder",
+        "note": None, "due_at": _LATER, "assignee": "Rina", "case_id": None, "status": "open", "version": 1,
+        "created_at": _NOW, "created_by": "key:desk", "updated_at": _NOW, "ended_at": None, "ended_by": None,
+    },
     "NewSurvey": {"name": "After a case", "kind": "csat"},
     "SurveyPatch": {"quarantine_days": 60},
     "Survey": {

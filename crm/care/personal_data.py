@@ -1,4 +1,4 @@
-"""What surveys tell of a person, and how it goes."""
+"""What surveys and tasks tell of a person, and how it goes."""
 
 from typing import Final
 
@@ -13,8 +13,14 @@ PERSONAL_DATA: Final = PersonalData(
             WHERE i.contact_id = ANY ($1) ORDER BY i.created_at, i.id
             """,
         ),
+        Section(
+            "tasks",
+            "SELECT to_jsonb(t) - 'contact_id' FROM tasks t WHERE t.contact_id = ANY ($1) ORDER BY t.created_at, t.id",
+        ),
     ),
     erases=(
+        Section("task_directory", "DELETE FROM task_directory WHERE contact_id = ANY ($1)"),
+        Section("tasks", "DELETE FROM tasks WHERE contact_id = ANY ($1)"),
         # The number stays: it is a part of the score, and says nothing of who gave it.
         Section(
             "surveys",
