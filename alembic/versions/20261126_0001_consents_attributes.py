@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "20261126_0001"
-down_revision = "20261126_0011"
+down_revision = "20261126_0012"
 branch_labels = None
 depends_on = None
 

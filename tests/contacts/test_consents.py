@@ -1,5 +1,6 @@
 """What may be sent to whom: the rules, by what was said and in which order."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -177,6 +178,32 @@ async def test_who_is_nobody_and_what_is_nothing_in_particular_is_refused(sessio
     for channel, purpose in (("all", "service"), ("email", "all")):
         with pytest.raises(UnspecificMessage):
             await consents.may_send(session, contact_id=sari, channel=channel, purpose=purpose)
+
+
+async def test_a_page_of_a_long_history_reads_no_more_than_its_rows(session: Session) -> None:
+    sari = await person(session)
+    said = [
+        Declaration(channel="email", purpose="marketing", status="granted", occurred_at=NOW - number * DAY)
+        for number in range(3_000)
+    ]
+    await consenting.record_all(session, declarations=[(sari, one) for one in said], by="test", now=NOW)
+    await session.execute("ANALYZE consents")
+    whole = await consents.page(session, contact_id=sari, limit=3_000)
+    assert [one.occurred_at for one in whole] == [one.occurred_at for one in said]
+    last = whole[2_000]
+    before = (last.occurred_at, last.id)
+    assert await consents.page(session, contact_id=sari, before=before, limit=50) == whole[2_001:2_051]
+    await session.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+    await session.execute(f"PREPARE page (uuid, int, text, text, timestamptz, uuid) AS {consents._PAGE}")
+    explained = await session.fetchval(
+        f"""
+        EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)
+        EXECUTE page ('{sari}', 51, NULL, NULL, '{last.occurred_at.isoformat()}', '{last.id}')
+        """
+    )
+    await session.execute("DEALLOCATE page")
+    plan = json.loads(explained)[0]["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 20
 
 
 @pytest.mark.parametrize(
