@@ -13,6 +13,7 @@ from crm.contacts.contacts import ContactNotFound
 from crm.contacts.drafts import Draft, NewIdentity
 from crm.db.ids import uuid7
 from crm.db.session import Session
+from crm.errors import CrmError
 from crm.interactions import consenting, people
 from crm.interactions.consenting import Declaration
 
@@ -232,3 +233,24 @@ async def test_conditions_read_what_holds(session: Session, said: list[str], ask
 @pytest.mark.parametrize("name", ["consents.whatsapp", "consents.", "consents.a.b.c", "consents.A.b", "consents..b"])
 def test_a_condition_names_a_channel_and_a_purpose(name: str) -> None:
     assert contributions.fields_of([contribution.CONTRIBUTION]).find(name) is None
+
+
+async def test_of_many_each_is_judged_for_itself(session: Session, statements: list[str]) -> None:
+    sari, budi, nobody = await person(session), await person(session), uuid7()
+
+    def said(contact_id: UUID, **changed: Any) -> tuple[UUID, Declaration]:
+        given = {"channel": "email", "purpose": "marketing", "status": "denied", "occurred_at": NOW, **changed}
+        return contact_id, Declaration(**given)
+
+    declarations = [
+        said(sari, external_id="1"), said(nobody), said(sari, external_id="1", status="granted"),
+        said(budi, external_id="1"), said(budi, occurred_at=NOW + 2 * DAY), said(budi), said(budi, external_id="2"),
+    ]  # fmt: skip
+    statements.clear()
+    results = await consenting.record_all(session, declarations=declarations, by="test", now=NOW)
+    assert len(statements) == 3
+    outcomes = [result.code if isinstance(result, CrmError) else result[1] for result in results]
+    assert outcomes == [True, "contact_not_found", False, "external_id_taken", "in_the_future", True, True]
+    assert results[2] == (results[0][0], False)  # type: ignore[index]
+    assert await session.fetchval("SELECT count(*) FROM consents") == 3
+    assert await session.fetchval("SELECT count(*) FROM interactions WHERE kind = 'consent.denied'") == 3
