@@ -58,7 +58,7 @@ async def create(
     once: idempotency.Request | None = None,
     now: datetime,
 ) -> Contact:
-    """Make a contact. With `disputing` it shows identities of others as disputed, and nothing is taken.
+    """Make a contact. With `disputing`, what it can't have of others is no refusal: it shows that as disputed.
 
     Raises InvalidContact, IdentityTaken, IdentityBlocked.
     """
