@@ -12,9 +12,9 @@ from crm.api import paging
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import delete, get, post
 from crm.api.schemas import Body, Code, Line, Reference
-from crm.contacts import blocks
+from crm.contacts import blocked_identities
 from crm.contacts.addresses import LENGTH_MAX, InvalidIdentity
-from crm.contacts.blocks import BlockedIdentity, BlockedIdentityNotFound
+from crm.contacts.blocked_identities import BlockedIdentity, BlockedIdentityNotFound
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.errors import FieldError
@@ -59,14 +59,14 @@ async def block_identity(
 async def list_blocked_identities(session: Session, cursor: Cursor = None, limit: Limit = 50) -> Page[BlockedIdentity]:
     """List blocked addresses, newest first."""
     before = paging.decode(cursor, UUID)
-    found = await blocks.page(session, before=before[0] if before else None, limit=limit + 1)
+    found = await blocked_identities.page(session, before=before[0] if before else None, limit=limit + 1)
     return paging.page_of(found, limit=limit, key=lambda blocked: (blocked.id,))
 
 
 @get("/blocked-identities/{blocked_id:uuid}", scopes={"contacts:read"}, problems=(BlockedIdentityNotFound,))
 async def get_blocked_identity(session: Session, blocked_id: FromPath[UUID]) -> BlockedIdentity:
     """Read a blocked address."""
-    return await blocks.get(session, blocked_id=blocked_id)
+    return await blocked_identities.get(session, blocked_id=blocked_id)
 
 
 @delete("/blocked-identities/{blocked_id:uuid}", scopes={"contacts:write"}, problems=(BlockedIdentityNotFound,))
@@ -75,7 +75,7 @@ async def unblock_identity(session: Session, blocked_id: FromPath[UUID]) -> None
 
     Contacts who show it as disputed have to claim it anew.
     """
-    await blocks.delete(session, blocked_id=blocked_id)
+    await blocked_identities.delete(session, blocked_id=blocked_id)
 
 
 handlers = [block_identity, list_blocked_identities, get_blocked_identity, unblock_identity]

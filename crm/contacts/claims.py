@@ -12,15 +12,19 @@ Several who claim at once are judged as if one came after the other.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from crm.contacts import identities, suggestions
 from crm.contacts.addresses import Address, InvalidIdentity
 from crm.contacts.identities import Identity, IdentityTaken
-from crm.contacts.suggestions import DISPUTED, Suggestion
+from crm.contacts.suggestions import DuplicateReason, Pair, Suggestion
 from crm.db.session import Session
 from crm.db.writes import Insert, Update
 from crm.errors import FieldError, Unavailable
+
+DISPUTED_SCORE: Final = 80
+"""How likely two are one person, in percent, who both show one address."""
 
 
 class IdentityBlocked(InvalidIdentity):
@@ -45,35 +49,22 @@ class Loss:
     to: UUID | None
 
 
-@dataclass(slots=True)
-class Settled:
-    """What became of claims. `disputed` are addresses that claimants show and do not own."""
-
-    refusals: dict[UUID, IdentityTaken | IdentityBlocked] = field(default_factory=dict)
-    disputed: set[tuple[UUID, Address]] = field(default_factory=set)
-    losses: list[Loss] = field(default_factory=list)
-    moved: dict[Address, UUID] = field(default_factory=dict)
-    pairs: list[tuple[UUID, UUID, str]] = field(default_factory=list)
-
-    def shown(self, contact_id: UUID, claimed: Iterable[Identity]) -> list[Identity]:
-        """The identities of a claimant as they are now."""
-        return [identities.disputed(one) if (contact_id, one.address) in self.disputed else one for one in claimed]
-
-    def parts(self, *, now: datetime) -> list[Insert | Update]:
-        """The parts of a write that carry it out, but for the identities of the claimants."""
-        return [
-            identities.moved(self.moved),
-            identities.marked((loss.contact_id, identities.disputed(loss.identity)) for loss in self.losses),
-            suggestions.suggest([_suggestion(*pair) for pair in self.pairs], now=now),
-        ]
+def wanted(asked: Iterable[tuple[UUID, Iterable[Identity]]]) -> dict[Address, UUID]:
+    """For whom each address has to be claimed: the first who asks for it. What is disputed claims nothing."""
+    first: dict[Address, UUID] = {}
+    for contact_id, asked_for in asked:
+        for identity in asked_for:
+            if not identity.disputed:
+                first.setdefault(identity.address, contact_id)
+    return first
 
 
-async def lock(session: Session, *, claimed: Iterable[Identity], besides: Collection[UUID] = ()) -> set[UUID]:
-    """Lock the contacts that may lose what is claimed with proof, and those `besides`; which they are.
+async def lock(session: Session, *, asked: Iterable[Identity], besides: Collection[UUID] = ()) -> set[UUID]:
+    """Lock the contacts that may lose what is asked for with proof, and those `besides`; which they are.
 
-    Contacts are locked before addresses, and in one order, by everybody. Nothing is asked where nothing is proven.
+    Contacts are locked before addresses, and in one order, by everybody. It costs nothing where nothing is proven.
     """
-    proven = [one.address for one in claimed if one.verified and not one.disputed]
+    proven = [one.address for one in asked if one.verified and not one.disputed]
     if not proven:
         return set()
     rows = await session.fetch(
@@ -90,107 +81,118 @@ async def lock(session: Session, *, claimed: Iterable[Identity], besides: Collec
     return {row["id"] for row in rows}
 
 
-async def settle(
-    session: Session,
-    *,
-    claimants: Sequence[tuple[UUID, Sequence[Identity]]],
-    locked: Collection[UUID],
-    disputing: bool = False,
-    pointer: str = "/identities/{}/value",
-) -> Settled:
-    """Decide about claims, in order, each claimant's all together; the addresses are locked from here to the end.
+async def claim(
+    session: Session, *, asked: Sequence[tuple[UUID, Sequence[Identity]]], locked: Collection[UUID]
+) -> "Claims":
+    """Claim what contacts ask for, in order; the addresses are locked from here to the end.
 
-    `locked` is what `lock` answered for them. With `disputing`, what belongs to somebody else is no refusal: the
-    claimant shows it as disputed. Identities that are disputed already claim nothing. `pointer` says where a claimant's
-    value stands, by its place among theirs. Raises Unavailable where an address has changed hands at this moment.
+    `locked` is what `lock` answered for them.
     """
-    wanted: dict[Address, UUID] = {}
-    proven: set[Address] = set()
-    for contact_id, claimed in claimants:
-        for one in claimed:
-            if not one.disputed:
-                wanted.setdefault(one.address, contact_id)
-                if one.verified:
-                    proven.add(one.address)
-    holders = await identities.claim(session, wanted=wanted)
-    present = {key: holder for key, holder in holders.items() if holder != wanted[key]}
-    rivals = {key: holder for key, holder in present.items() if key in proven}
-    shown = await identities.shown(session, holders=rivals) if rivals else {}
-    owners = {key: _Owner(holder, shown.get(key)) for key, holder in present.items()}
-    plan = _Plan(holders, owners, locked, disputing, pointer)
-    for contact_id, claimed in claimants:
-        plan.add(contact_id, [one for one in claimed if not one.disputed])
-    if released := [key for key in holders if key not in plan.owners]:
-        await identities.release(session, addresses=released)
-    plan.settled.moved = {
-        key: owner.contact_id for key, owner in plan.owners.items() if holders[key] != owner.contact_id
-    }
-    return plan.settled
+    first = wanted(asked)
+    holders = await identities.claim(session, wanted=first)
+    return Claims(first, holders, await _rivals(session, asked, first, holders), locked)
 
 
-@dataclass(frozen=True, slots=True)
-class _Owner:
-    """Who has an address, and how it is shown; of whom nobody takes anything, how does not matter."""
+async def _rivals(
+    session: Session,
+    asked: Iterable[tuple[UUID, Iterable[Identity]]],
+    first: Mapping[Address, UUID],
+    holders: Mapping[Address, UUID],
+) -> Mapping[Address, Identity]:
+    """How those who hold what others ask for with proof show it."""
+    proven = {one.address for _, asked_for in asked for one in asked_for if one.verified and not one.disputed}
+    held = {key: holder for key, holder in holders.items() if key in proven and holder != first[key]}
+    return await identities.shown(session, holders=held) if held else {}
 
-    contact_id: UUID
-    identity: Identity | None
-    is_new: bool = False
 
+@dataclass(slots=True)
+class Claims:
+    """Addresses that were claimed, for whom, and who holds them now; `settle` has to follow.
 
-class _Plan:
-    """Who has what after the claims so far; first only those who had it before."""
+    `rivals` is how holders show what is asked for with proof. `losses` are those of contacts who were there before,
+    `disputed` what claimants show without having it.
+    """
 
-    def __init__(
-        self, holders: Mapping[Address, UUID], owners: dict[Address, _Owner], locked: Collection[UUID],
-        disputing: bool, pointer: str,
-    ) -> None:  # fmt: skip
-        self.owners = owners
-        self.settled = Settled()
-        self._holders = holders
-        self._locked = locked
-        self._disputing = disputing
-        self._pointer = pointer
+    wanted: Mapping[Address, UUID]
+    holders: Mapping[Address, UUID]
+    rivals: Mapping[Address, Identity]
+    locked: Collection[UUID]
+    owners: dict[Address, UUID] = field(init=False)
+    losses: list[Loss] = field(init=False, default_factory=list)
+    disputed: set[tuple[UUID, Address]] = field(init=False, default_factory=set)
+    _proven: set[Address] = field(init=False)
+    _taken: set[Address] = field(init=False, default_factory=set)
+    _suggested: list[Suggestion] = field(init=False, default_factory=list)
 
-    def add(self, contact_id: UUID, claimed: Sequence[Identity]) -> None:
-        """Judge the claims of one contact."""
-        lost: list[tuple[Identity, _Owner]] = []
-        for place, one in enumerate(claimed):
-            owner = self.owners.get(one.address)
-            if one.address not in self._holders:
-                self.settled.refusals[contact_id] = IdentityBlocked.of(one, pointer=self._pointer.format(place))
-                return
-            if owner is not None and owner.contact_id != contact_id and not self._yields(owner, one):
-                if not self._disputing:
-                    self.settled.refusals[contact_id] = identities.taken(one, by=owner.contact_id)
-                    return
-                lost.append((one, owner))
-        refused = {one.address for one, _ in lost}
-        for one, owner in lost:
-            self.settled.disputed.add((contact_id, one.address))
-            self.settled.pairs.append((contact_id, owner.contact_id, one.kind))
-        for one in claimed:
-            if one.address not in refused:
-                self._take(contact_id, one)
+    def __post_init__(self) -> None:
+        self.owners = {key: holder for key, holder in self.holders.items() if holder != self.wanted[key]}
+        self._proven = {key for key, identity in self.rivals.items() if identity.verified}
 
-    def _yields(self, owner: _Owner, claim: Identity) -> bool:
-        return claim.verified and not (owner.identity is not None and owner.identity.verified)
+    def refusal(
+        self, contact_id: UUID, asked: Sequence[Identity], *, disputing: bool = False, pointer: str
+    ) -> IdentityTaken | IdentityBlocked | None:
+        """Why a contact can't have all of this; with `disputing` it need not have what is another's.
 
-    def _take(self, contact_id: UUID, claim: Identity) -> None:
-        owner = self.owners.get(claim.address)
-        if owner is not None and owner.contact_id != contact_id:
-            self._lose(owner, claim, contact_id)
-        self.owners[claim.address] = _Owner(contact_id, claim, is_new=True)
+        `pointer` says where each stands, by its place.
+        """
+        for place, one in enumerate(asked):
+            if one.disputed:
+                continue
+            if one.address not in self.holders:
+                return IdentityBlocked.of(one, pointer=pointer.format(place))
+            if not disputing and not self._yields(contact_id, one):
+                return identities.taken(one, by=self.owners[one.address])
+        return None
 
-    def _lose(self, owner: _Owner, claim: Identity, to: UUID) -> None:
-        self.settled.pairs.append((owner.contact_id, to, claim.kind))
-        if owner.is_new:
-            self.settled.disputed.add((owner.contact_id, claim.address))
-        elif owner.contact_id not in self._locked:
+    def take(self, contact_id: UUID, asked: Iterable[Identity]) -> None:
+        """Let a contact have what it may, and show the rest as disputed.
+
+        Raises Unavailable where an address has changed hands at this moment.
+        """
+        for one in asked:
+            if one.disputed:
+                continue
+            owner = self.owners.get(one.address, contact_id)
+            if owner != contact_id:
+                self._suggested.append(_suggestion(owner, contact_id, one.kind))
+            if not self._yields(contact_id, one):
+                self.disputed.add((contact_id, one.address))
+                continue
+            if owner != contact_id:
+                self._lose(owner, one.address, contact_id)
+            self.owners[one.address] = contact_id
+            self._taken.add(one.address)
+            if one.verified:
+                self._proven.add(one.address)
+
+    def shown(self, contact_id: UUID, asked: Iterable[Identity]) -> list[Identity]:
+        """What a claimant asked for, as it is now."""
+        return [identities.disputed(one) if (contact_id, one.address) in self.disputed else one for one in asked]
+
+    async def settle(self, session: Session, *, now: datetime) -> list[Insert | Update]:
+        """Free what nobody took; the parts of a write that carry out the rest, but for identities of claimants."""
+        if released := [key for key in self.holders if key not in self.owners]:
+            await identities.release(session, addresses=released)
+        return [
+            identities.moved({key: owner for key, owner in self.owners.items() if owner != self.holders[key]}),
+            identities.marked((loss.contact_id, identities.disputed(loss.identity)) for loss in self.losses),
+            suggestions.suggest(self._suggested, now=now),
+        ]
+
+    def _yields(self, contact_id: UUID, claimed: Identity) -> bool:
+        """Whether whoever has it, if anybody, has to leave it to the claimant."""
+        owner = self.owners.get(claimed.address, contact_id)
+        return owner == contact_id or (claimed.verified and claimed.address not in self._proven)
+
+    def _lose(self, owner: UUID, key: Address, to: UUID) -> None:
+        if key in self._taken:
+            self.disputed.add((owner, key))
+        elif owner not in self.locked:
             raise Unavailable("Somebody else has taken one of these identities at this moment. Send the request again.")
-        elif owner.identity is not None:
-            self.settled.losses.append(Loss(owner.contact_id, owner.identity, to))
+        elif key in self.rivals:
+            self.losses.append(Loss(owner, self.rivals[key], to))
 
 
-def _suggestion(contact_id: UUID, other_id: UUID, kind: str) -> Suggestion:
-    reason = {"code": "identity_disputed", "text": f"Both say that one {kind} is theirs."}
-    return Suggestion(contact_id, other_id, DISPUTED, (reason,))
+def _suggestion(one: UUID, other: UUID, kind: str) -> Suggestion:
+    reason = DuplicateReason("disputed_identity", f"Both say that one {kind} is theirs.")
+    return Suggestion(Pair.of(one, other), DISPUTED_SCORE, [reason])

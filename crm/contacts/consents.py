@@ -254,7 +254,9 @@ _PAGE: Final = f"""
             SELECT {_SELECTED} FROM consents n
             WHERE n.contact_id = who.id
                 AND ($3::text IS NULL OR n.channel = $3) AND ($4::text IS NULL OR n.purpose = $4)
-                AND ($5::timestamptz IS NULL OR (n.occurred_at, n.id) < ($5, $6))
+                AND (n.occurred_at, n.id) < (
+                    coalesce($5::timestamptz, 'infinity'), coalesce($6::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+                )
             ORDER BY n.occurred_at DESC, n.id DESC LIMIT $2
         ) o
         ORDER BY o.occurred_at DESC, o.id DESC LIMIT $2
@@ -266,7 +268,7 @@ _CURRENT: Final = f"""
     SELECT n.* FROM contacts c LEFT JOIN LATERAL (
         SELECT DISTINCT ON (n.channel, n.purpose) {_SELECTED}
         FROM {aliases.known_as("c.id")} who JOIN consents n ON n.contact_id = who.id
-        WHERE $3::text IS NULL OR (n.channel, n.purpose) > ($3, $4)
+        WHERE (n.channel, n.purpose) > (coalesce($3::text, ''), coalesce($4::text, ''))
         ORDER BY n.channel, n.purpose, {_NEWEST} LIMIT $2
     ) n ON true
     WHERE c.id = $1

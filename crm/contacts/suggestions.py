@@ -1,9 +1,8 @@
 """Pairs of contacts that may be one person, for somebody to decide about. Nothing is merged by itself."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Column, SmallInteger, Table, Text, Uuid
@@ -25,25 +24,44 @@ duplicate_pairs = Table(
     Column("decided_by", Text),
 )
 
-DISPUTED: Final = 80
-"""The score of two that both show one address."""
+
+@dataclass(frozen=True, slots=True)
+class DuplicateReason:
+    """Something that speaks for or against two contacts being one person."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pair:
+    """Two contacts, the lesser id first."""
+
+    contact_id: UUID
+    other_id: UUID
+
+    @classmethod
+    def of(cls, one: UUID, other: UUID) -> "Pair":
+        return cls(min(one, other), max(one, other))
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """Two contacts, how likely they are one of 100, and why: each reason has a `code` and a `text`."""
+    """A pair, and how likely it is one person, in percent."""
 
-    contact_id: UUID
-    other_id: UUID
+    pair: Pair
     score: int
-    reasons: tuple[Mapping[str, str], ...]
+    reasons: list[DuplicateReason]
 
 
-def suggest(suggestions: Iterable[Suggestion], *, now: datetime) -> Insert:
+def suggest(found: Iterable[Suggestion], *, now: datetime) -> Insert:
     """The part of a write that suggests pairs; one that was found before stays as it is, whatever was decided."""
     return Insert(
         duplicate_pairs,
         ("contact_id", "other_id", "score", "reasons", "found_at"),
-        [(*sorted((one.contact_id, one.other_id)), one.score, list(one.reasons), now) for one in suggestions],
+        [
+            (one.pair.contact_id, one.pair.other_id, one.score, [asdict(reason) for reason in one.reasons], now)
+            for one in found
+        ],
         "DO NOTHING",
     )

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from crm.contacts import blocks, identities
+from crm.contacts import blocked_identities, identities
 from crm.contacts.addresses import Address, address
-from crm.contacts.blocks import BlockedIdentity
+from crm.contacts.blocked_identities import BlockedIdentity
 from crm.contacts.claims import Loss
 from crm.db import idempotency, writes
 from crm.db.ids import uuid7
@@ -43,7 +43,7 @@ async def block(
     row = await session.fetchrow(
         f"""
         INSERT INTO blocked_identities AS b (value, kind, id, reason, by, created_at) VALUES ($1, $2, $3, $4, $5, $6)
-        ON CONFLICT (value, kind) DO UPDATE SET value = b.value RETURNING {blocks.SELECTED}
+        ON CONFLICT (value, kind) DO UPDATE SET value = b.value RETURNING {blocked_identities.SELECTED}
         """,
         wanted.value, wanted.kind, uuid7(), reason, by, now,
     )  # fmt: skip

@@ -58,7 +58,7 @@ async def create(
     once: idempotency.Request | None = None,
     now: datetime,
 ) -> Contact:
-    """Make a contact. With `disputing` it shows identities of others as disputed, and nothing is taken.
+    """Make a contact. With `disputing`, what it can't have of others is no refusal: it shows that as disputed.
 
     Raises InvalidContact, IdentityTaken, IdentityBlocked.
     """
@@ -151,7 +151,7 @@ async def add_identity(
         had.update(known.address for known in contact.identities)
         return drafts.identified(contact, identity)
 
-    locked = await claims.lock(session, claimed=[identity], besides=[contact_id])
+    locked = await claims.lock(session, asked=[identity], besides=[contact_id])
     after = await _change(session, contact_id, edit, locked=locked, by=by, now=now)
     kept = next(known for known in after.identities if known.address == identity.address)
     return kept, identity.address not in had
@@ -235,14 +235,16 @@ async def _change(
     changes = contacts.changes(before, after)
     if not changes["after"]:
         return before
-    claimed = [one for one in after.identities if one not in before.identities]
-    settled = await claims.settle(session, claimants=[(contact_id, claimed)], locked=locked, pointer="/value")
-    if settled.refusals:
-        raise settled.refusals[contact_id]
+    asked = [one for one in after.identities if one not in before.identities]
+    claimed = await claims.claim(session, asked=[(contact_id, asked)], locked=locked)
+    if refusal := claimed.refusal(contact_id, asked, pointer="/value"):
+        raise refusal
+    claimed.take(contact_id, asked)
+    settled = await claimed.settle(session, now=now)
     parts = await contacts.save(session, before=before, after=after, now=now)
     entries = [_entry(contact_id, UPDATED, by, now, changes)]
-    entries += await disputes.told(session, losses=settled.losses, by=by, now=now)
-    await writes.write(session, [*parts, *settled.parts(now=now), timeline.part(entries)])
+    entries += await disputes.told(session, losses=claimed.losses, by=by, now=now)
+    await writes.write(session, [*parts, *settled, timeline.part(entries)])
     return after
 
 
@@ -250,15 +252,20 @@ async def _stored(
     session: Session, *, made: Sequence[Contact], disputing: bool, by: str, now: datetime
 ) -> tuple[list[Contact | IdentityTaken | IdentityBlocked], list[writes.Insert | writes.Update]]:
     """Each contact, or why it is refused, and what stores the others. Every claim is settled after that."""
-    locked = await claims.lock(session, claimed=[one for contact in made for one in contact.identities])
-    settled = await claims.settle(
-        session, claimants=[(contact.id, contact.identities) for contact in made], locked=locked, disputing=disputing
-    )
-    shown = [replace(contact, identities=settled.shown(contact.id, contact.identities)) for contact in made]
-    new = [contact for contact in shown if contact.id not in settled.refusals]
-    lost = await disputes.told(session, losses=settled.losses, by=by, now=now)
-    parts = [*_parts(new, lost, by=by, now=now), *settled.parts(now=now)]
-    return [settled.refusals.get(contact.id, contact) for contact in shown], parts
+    locked = await claims.lock(session, asked=[one for contact in made for one in contact.identities])
+    claimed = await claims.claim(session, asked=[(contact.id, contact.identities) for contact in made], locked=locked)
+    refusals: dict[UUID, IdentityTaken | IdentityBlocked] = {}
+    for contact in made:
+        refusal = claimed.refusal(contact.id, contact.identities, disputing=disputing, pointer="/identities/{}/value")
+        if refusal is None:
+            claimed.take(contact.id, contact.identities)
+        else:
+            refusals[contact.id] = refusal
+    settled = await claimed.settle(session, now=now)
+    shown = [replace(contact, identities=claimed.shown(contact.id, contact.identities)) for contact in made]
+    lost = await disputes.told(session, losses=claimed.losses, by=by, now=now)
+    new = [contact for contact in shown if contact.id not in refusals]
+    return [refusals.get(contact.id, contact) for contact in shown], [*_parts(new, lost, by=by, now=now), *settled]
 
 
 def _parts(

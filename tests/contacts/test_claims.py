@@ -140,7 +140,7 @@ async def test_whoever_loses_an_address_is_told_and_a_suggestion_is_made(session
             },
         )
     ]
-    assert await pairs(session) == [(frozenset((holder.id, claimant.id)), "open", ["identity_disputed"])]
+    assert await pairs(session) == [(frozenset((holder.id, claimant.id)), "open", ["disputed_identity"])]
     assert await shown(session, holder.id) == ["A?", "B"]
 
 
@@ -203,7 +203,7 @@ async def test_a_contact_can_be_made_with_what_others_own(session: Session) -> N
     assert await shown(session, result.id) == ["A?", "B"]
     assert await owners(session) == {"A": holder.id, "B": result.id}
     assert await shown(session, holder.id) == ["A"]
-    assert await pairs(session) == [(frozenset((holder.id, result.id)), "open", ["identity_disputed"])]
+    assert await pairs(session) == [(frozenset((holder.id, result.id)), "open", ["disputed_identity"])]
     await block(session, "C")
     assert await attempt(session, "C", disputing=True) == "invalid_identity"
 

@@ -1,5 +1,6 @@
 """What may be sent to whom: the rules, by what was said and in which order."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from crm.contacts.contacts import ContactNotFound
 from crm.contacts.drafts import Draft, NewIdentity
 from crm.db.ids import uuid7
 from crm.db.session import Session
+from crm.errors import CrmError
 from crm.interactions import consenting, people
 from crm.interactions.consenting import Declaration
 
@@ -179,6 +181,32 @@ async def test_who_is_nobody_and_what_is_nothing_in_particular_is_refused(sessio
             await consents.may_send(session, contact_id=sari, channel=channel, purpose=purpose)
 
 
+async def test_a_page_of_a_long_history_reads_no_more_than_its_rows(session: Session) -> None:
+    sari = await person(session)
+    said = [
+        Declaration(channel="email", purpose="marketing", status="granted", occurred_at=NOW - number * DAY)
+        for number in range(3_000)
+    ]
+    await consenting.record_all(session, declarations=[(sari, one) for one in said], by="test", now=NOW)
+    await session.execute("ANALYZE consents")
+    whole = await consents.page(session, contact_id=sari, limit=3_000)
+    assert [one.occurred_at for one in whole] == [one.occurred_at for one in said]
+    last = whole[2_000]
+    before = (last.occurred_at, last.id)
+    assert await consents.page(session, contact_id=sari, before=before, limit=50) == whole[2_001:2_051]
+    await session.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+    await session.execute(f"PREPARE page (uuid, int, text, text, timestamptz, uuid) AS {consents._PAGE}")
+    explained = await session.fetchval(
+        f"""
+        EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)
+        EXECUTE page ('{sari}', 51, NULL, NULL, '{last.occurred_at.isoformat()}', '{last.id}')
+        """
+    )
+    await session.execute("DEALLOCATE page")
+    plan = json.loads(explained)[0]["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 20
+
+
 @pytest.mark.parametrize(
     ("said", "asked", "found"),
     [
@@ -205,3 +233,24 @@ async def test_conditions_read_what_holds(session: Session, said: list[str], ask
 @pytest.mark.parametrize("name", ["consents.whatsapp", "consents.", "consents.a.b.c", "consents.A.b", "consents..b"])
 def test_a_condition_names_a_channel_and_a_purpose(name: str) -> None:
     assert contributions.fields_of([contribution.CONTRIBUTION]).find(name) is None
+
+
+async def test_of_many_each_is_judged_for_itself(session: Session, statements: list[str]) -> None:
+    sari, budi, nobody = await person(session), await person(session), uuid7()
+
+    def said(contact_id: UUID, **changed: Any) -> tuple[UUID, Declaration]:
+        given = {"channel": "email", "purpose": "marketing", "status": "denied", "occurred_at": NOW, **changed}
+        return contact_id, Declaration(**given)
+
+    declarations = [
+        said(sari, external_id="1"), said(nobody), said(sari, external_id="1", status="granted"),
+        said(budi, external_id="1"), said(budi, occurred_at=NOW + 2 * DAY), said(budi), said(budi, external_id="2"),
+    ]  # fmt: skip
+    statements.clear()
+    results = await consenting.record_all(session, declarations=declarations, by="test", now=NOW)
+    assert len(statements) == 3
+    outcomes = [result.code if isinstance(result, CrmError) else result[1] for result in results]
+    assert outcomes == [True, "contact_not_found", False, "external_id_taken", "in_the_future", True, True]
+    assert results[2] == (results[0][0], False)  # type: ignore[index]
+    assert await session.fetchval("SELECT count(*) FROM consents") == 3
+    assert await session.fetchval("SELECT count(*) FROM interactions WHERE kind = 'consent.denied'") == 3
