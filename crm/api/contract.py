@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import core_schema
 
 import crm
-from crm.api import errors
+from crm.api import errors, survivors
 from crm.api.auth import MEMBER, SCOPES, MemberTokenNeeded, ScopeMissing
 from crm.api.etags import NotAnETag
 from crm.api.examples import EXAMPLES, REFUSALS
@@ -34,6 +34,7 @@ from crm.errors import (
     Unauthenticated,
     Unavailable,
 )
+from crm.interactions.erasures import ContactErased
 
 REQUEST_ID: Final = "0198f3a27c1e7d50b3a4c5d6e7f80912"
 _NO_CONTENT: Final = 204
@@ -183,6 +184,12 @@ class _Operation:
         self.tag = module.__name__.rpartition(".")[2].capitalize()
         self._about = (module.__doc__ or "").strip()
         self._for_members = handler.opt["scopes"] == MEMBER
+        fields = getattr(self._body, "model_fields", {})
+        self._names_contacts = (
+            self._for_members
+            or any(name in self._arguments for name in survivors.NAMES)
+            or any(name in fields for name in survivors.FIELDS)
+        )
 
     def types(self) -> Iterator[tuple[Any, JsonSchemaMode]]:
         """The types whose schemas the description needs."""
@@ -224,6 +231,7 @@ class _Operation:
             (bool(self._handler.opt["uploads"]), (Malformed, errors.BodyTooLarge, errors.NoTable)),
             ("cursor" in self._arguments, (BrokenCursor,)),
             ("{" in self.path, (NotFound,)),
+            (self._names_contacts, (ContactErased,)),
             ("if_match" in self._arguments, (Stale, NotAnETag)),
             (self._handler.opt["idempotent"], (IdempotencyKeyReused,)),
             (self.method != "GET", (Conflict,)),

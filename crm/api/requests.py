@@ -111,6 +111,8 @@ def _problems(field: FieldDefinition | None, value: str) -> Iterator[tuple[str, 
     """What the framework would let through: it takes `null` for nothing, and 1e1 for a whole number."""
     if "\x00" in value:
         yield "nul_character", "must not contain the NUL character"
+    elif field is not None and value == "null" and field.is_optional and not field.has_inner_subclass_of(str):
+        yield "null", "must not be null: leave it out"
     elif field is not None and field.has_inner_subclass_of(UUID) and not _UUID.match(value):
         yield "uuid", "must be a UUID"
     elif field is not None and field.is_subclass_of(int) and not _WHOLE.match(value):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from litestar import Response
 from litestar.params import FromPath, QueryParameter
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, WithJsonSchema
 
 from crm.api import moments, paging
 from crm.api.auth import PUBLIC
@@ -40,9 +40,16 @@ _NAME = r"^[a-z][a-z0-9_.-]{0,62}$"
 Channel = Annotated[str, StringConstraints(pattern=_NAME)]
 Days = Annotated[int, Field(ge=1, le=365)]
 Comment = Annotated[str, StringConstraints(strip_whitespace=True, max_length=COMMENT_LENGTH_MAX, pattern=r"^[^\x00]*$")]
+_LANGUAGE = r"^[a-z]{2,3}$"
 Questions = Annotated[
-    dict[Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")], Line], Field(min_length=1, max_length=20)
-]
+    dict[Annotated[str, StringConstraints(pattern=_LANGUAGE)], Line],
+    Field(min_length=1, max_length=20),
+    WithJsonSchema({
+        "type": "object", "description": "By language.", "minProperties": 1, "maxProperties": 20,
+        "propertyNames": {"pattern": _LANGUAGE},
+        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"\S"},
+    }),
+]  # fmt: skip
 
 
 class NewSurvey(Body):

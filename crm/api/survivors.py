@@ -22,9 +22,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 Item = TypeVar("Item", bound=BaseModel)
 
-_NAMES: Final = ("contact_id", "me")
+NAMES: Final = ("contact_id", "me")
 """The arguments of handlers that say whom a request is about."""
-_FIELDS: Final = ("contact_id", "to_contact_id", "other_contact_id")
+FIELDS: Final = ("contact_id", "to_contact_id", "other_contact_id")
 """The fields of bodies that do."""
 
 
@@ -70,7 +70,7 @@ async def _otherwise(session: Session, arguments: Mapping[str, Any]) -> list[dic
     people = await aliases.people(session, ids=set(_ids(arguments)))
     survivors = {one: ids[0] for one, ids in people.items() if ids[0] != one}
     tried = [_with(arguments, survivors)] if survivors else []
-    for name in _NAMES:
+    for name in NAMES:
         if (asked := arguments.get(name)) in people:
             tried += [_with(arguments, {**survivors, asked: one}) for one in people[asked][1:] if one != asked]
     return tried
@@ -78,14 +78,14 @@ async def _otherwise(session: Session, arguments: Mapping[str, Any]) -> list[dic
 
 def _ids(arguments: Mapping[str, Any]) -> Iterator[UUID]:
     data = arguments.get("data")
-    for value in (*(arguments.get(name) for name in _NAMES), *(getattr(data, name, None) for name in _FIELDS)):
+    for value in (*(arguments.get(name) for name in NAMES), *(getattr(data, name, None) for name in FIELDS)):
         if isinstance(value, UUID):
             yield value
 
 
 def _with(arguments: Mapping[str, Any], ids: Mapping[UUID, UUID]) -> dict[str, Any]:
     changed = dict(arguments)
-    for name in _NAMES:
+    for name in NAMES:
         if name in changed:
             changed[name] = ids.get(changed[name], changed[name])
     if "data" in changed:
@@ -97,7 +97,7 @@ def _moved(data: T, ids: Mapping[UUID, UUID]) -> T:
     """A body, or an item of one, with other ids."""
     if not isinstance(data, BaseModel):
         return data
-    given = {name: value for name in _FIELDS if isinstance(value := getattr(data, name, None), UUID)}
+    given = {name: value for name in FIELDS if isinstance(value := getattr(data, name, None), UUID)}
     return data.model_copy(update={name: ids[value] for name, value in given.items() if value in ids})
 
 

@@ -209,7 +209,7 @@ async def delete_all(session: Session, *, contact_ids: Sequence[UUID]) -> None:
             DELETE FROM contact_identities WHERE contact_id = ANY ($1) RETURNING value, kind, account
         ), freed AS (
             DELETE FROM identity_directory d USING unknown u
-            WHERE d.value = u.value AND d.kind = u.kind AND d.account = u.account AND d.contact_id = $1
+            WHERE d.value = u.value AND d.kind = u.kind AND d.account = u.account AND d.contact_id = ANY ($1)
         )
         DELETE FROM contacts WHERE id = ANY ($1)
         """,

@@ -81,6 +81,8 @@ class Person:
     points: tuple[int, int, str | None, timedelta] | None
     segments: list[str]
     happened: list[tuple[str, timedelta, str, str | None, dict[str, Any]]]
+    consent: str | None = None
+    """To marketing on WhatsApp."""
     id: UUID = field(default_factory=uuid7)
     former_id: UUID = field(default_factory=uuid7)
     """Under which every other thing happened, before a merge."""
@@ -100,6 +102,7 @@ _people = st.builds(
     ),
     segments=st.lists(st.sampled_from(SEGMENTS), unique=True),
     happened=st.lists(_happened, max_size=4),
+    consent=st.sampled_from([None, "granted", "denied"]),
     id=st.builds(uuid7), former_id=st.builds(uuid7),
 )  # fmt: skip
 
@@ -115,6 +118,7 @@ _instants = st.sampled_from(["P1D", "P1M", "P90D", "PT1H", "PT2H"]).map(lambda a
 )
 _WORDS = {
     "tags": ["vip", "b2b"], "identities": ["email", "card"], "segments": [*SEGMENTS, "Archived"], "tier": TIERS,
+    "consents.whatsapp.marketing": ["granted", "denied"],
     "channel": ["web", "shop"], "direction": ["inbound", "outbound"], "kind": ["visit", "purchase"],
 }  # fmt: skip
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -123,6 +127,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
 FIELDS = {
     "name": "text", "given_name": "text", "locale": "text", "birth_on": "date", "created_at": "instant", "tags": "list",
     "identities": "list", "segments": "list", "attributes.x": "any", "attributes.größe.eu": "any", "tier": "text",
+    "consents.whatsapp.marketing": "text",
     "points.available": "number", "points.lifetime_earned": "number", "enrolled_at": "instant",
 }  # fmt: skip
 ALIKE = {"family_name", "time_zone"}
@@ -261,6 +266,14 @@ async def _store(world: World, people: Sequence[Person], now: datetime) -> None:
         ]),
     ])  # fmt: skip
     for p in people:
+        if p.consent is not None:
+            await world.session.execute(
+                """
+                INSERT INTO consents (contact_id, id, channel, purpose, status, occurred_at, recorded_at, by)
+                VALUES ($1, gen_random_uuid(), 'whatsapp', 'marketing', $2, $3, $3, 't')
+                """,
+                p.id, p.consent, now,
+            )  # fmt: skip
         for kind in p.kinds:
             await world.session.execute(
                 "INSERT INTO contact_identities (contact_id, kind, value, raw, created_at) VALUES ($1, $2, '', '', $3)",
@@ -304,7 +317,7 @@ def _facts(world: World, person: Person, condition: Condition, now: datetime, zo
         "created_at": now - person.created_ago, "tags": person.tags, "identities": person.kinds,
         "segments": [part for name in person.segments for part in (name, str(world.segments[name]))],
         **{f"attributes.{name}": value for name, value in person.attributes.items()},
-        "points.available": available, "points.lifetime_earned": earned, "tier": tier,
+        "consents.whatsapp.marketing": person.consent, "points.available": available, "points.lifetime_earned": earned, "tier": tier,
         "enrolled_at": None if ago is None else now - ago,
     }  # fmt: skip
     happened = _timeline(person, now)
