@@ -317,7 +317,8 @@ def _facts(world: World, person: Person, condition: Condition, now: datetime, zo
         "created_at": now - person.created_ago, "tags": person.tags, "identities": person.kinds,
         "segments": [part for name in person.segments for part in (name, str(world.segments[name]))],
         **{f"attributes.{name}": value for name, value in person.attributes.items()},
-        "consents.whatsapp.marketing": person.consent, "points.available": available, "points.lifetime_earned": earned, "tier": tier,
+        "consents.whatsapp.marketing": person.consent, "points.available": available,
+        "points.lifetime_earned": earned, "tier": tier,
         "enrolled_at": None if ago is None else now - ago,
     }  # fmt: skip
     happened = _timeline(person, now)
