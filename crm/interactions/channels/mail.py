@@ -20,6 +20,8 @@ CHANNEL: Final = "email"
 ATTACHMENTS_MAX: Final = 200
 PARTS_MAX: Final = 1_000
 REFERENCES_MAX: Final = 100
+HEADER_MAX: Final = 50_000
+"""How much of one header is looked at, in characters."""
 
 _MESSAGE_ID: Final = re.compile(r"<([^<>\s]{1,400})>")
 _ADDRESS: Final = re.compile(r"[^@\s<>]{1,200}@[^@\s<>]{1,250}")
@@ -40,7 +42,7 @@ class Headers:
     @classmethod
     def of(cls, pairs: Iterable[tuple[str, str]]) -> "Headers":
         """Headers as they stand in the mail."""
-        return cls([(name.strip().lower(), charsets.unfolded(value)) for name, value in pairs])
+        return cls([(name.strip().lower(), charsets.unfolded(value[:HEADER_MAX])) for name, value in pairs])
 
     def get(self, name: str) -> str:
         """The first header of this name; empty where there is none."""
@@ -52,7 +54,10 @@ class Headers:
 
     def addresses(self, *names: str) -> list[tuple[str, str]]:
         """The names and addresses in all headers of these names."""
-        found = getaddresses([value for name, value in self.pairs if name in names])
+        try:
+            found = getaddresses([value for name, value in self.pairs if name in names])
+        except (RecursionError, IndexError, ValueError):  # such as of comments within comments within comments
+            return []
         return [(name.strip(), address) for name, address in found if _ADDRESS.fullmatch(address)]
 
 

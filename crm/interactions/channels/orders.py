@@ -123,11 +123,11 @@ def basket(
                 lines.append(_line(item))
         goods = sum((line.quantity * line.unit_price - line.discount for line in lines), NOTHING)
         charged = max(NOTHING, shipping)
-        unexplained = paid - (goods - sum(off, NOTHING) + charged)
+        unexplained = _tidy(paid - (goods - sum(off, NOTHING) + charged))
         if unexplained < 0:
             off.append(-unexplained)
         return Basket(
-            lines=lines, discounts=off, shipping=charged + max(NOTHING, unexplained), total=paid,
+            lines=lines, discounts=off, shipping=_tidy(charged + max(NOTHING, unexplained)), total=paid,
             unexplained=unexplained,
         )  # fmt: skip
 
@@ -135,11 +135,16 @@ def basket(
 def _line(item: Item) -> Line:
     before = item.net + max(NOTHING, item.discount)
     # A price that has no end, a third of something, is rounded up, and the discount makes up for it.
-    unit_price = (before / item.quantity).quantize(_PRICE_PLACES, ROUND_CEILING).normalize()
-    if unit_price == unit_price.quantize(_CENT, ROUND_FLOOR):
-        unit_price = unit_price.quantize(_CENT)
+    unit_price = _tidy((before / item.quantity).quantize(_PRICE_PLACES, ROUND_CEILING))
     return Line(
         sku=item.sku, quantity=item.quantity, unit_price=unit_price,
-        discount=unit_price * item.quantity - item.net, tax=min(max(NOTHING, item.tax), item.net),
+        discount=_tidy(unit_price * item.quantity - item.net), tax=min(max(NOTHING, item.tax), item.net),
         category=item.category, labels=item.labels, external_id=item.external_id,
     )  # fmt: skip
+
+
+def _tidy(value: Decimal) -> Decimal:
+    """The same amount in cents, or with as many decimals as it needs."""
+    short = value.normalize()
+    cents = short.quantize(_CENT, ROUND_FLOOR)
+    return cents if cents == short else short
