@@ -1,11 +1,12 @@
-"""The adapters by the names of their providers."""
+"""Every adapter by the name of its provider."""
 
-from types import ModuleType
+from collections.abc import Mapping
 from typing import Final
 
 from crm.interactions.channels import imap, mailgun, onetalk, postmark, segment, sendgrid, shopify, woocommerce
+from crm.interactions.channels.deliveries import Adapter
 
-ADAPTERS: Final[dict[str, ModuleType]] = {
+ADAPTERS: Final[Mapping[str, Adapter]] = {
     "imap": imap,
     "mailgun": mailgun,
     "onetalk": onetalk,

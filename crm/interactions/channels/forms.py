@@ -93,7 +93,8 @@ def _content_type(delivery: Delivery) -> tuple[str, dict[str, str]]:
 
 
 def _multipart(body: bytes, boundary: str) -> Form:
-    form, segment, content = Form(), MultipartSegment([("Content-Disposition", "form-data")]), bytearray()
+    form, content = Form(), bytearray()
+    segment: MultipartSegment = None
     with PushMultipartParser(boundary, max_segment_count=FIELDS_MAX, header_charset="latin-1") as parser:
         for found in parser.parse(body):
             if isinstance(found, MultipartSegment):

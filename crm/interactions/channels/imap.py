@@ -19,14 +19,14 @@ from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply
 from crm.interactions.channels.events import Event
 from crm.interactions.channels.payloads import Unreadable
 
-CHANNEL: Final = mail.CHANNEL
-SECRETS: Final = ("password",)
-REQUIRED: Final = SECRETS
+CHANNEL = mail.CHANNEL
+SECRETS: tuple[str, ...] = ("password",)
+REQUIRED: tuple[str, ...] = SECRETS
 
 POSITION: Final = "x-imap-position"
 FETCHED_AT_ONCE: Final = 50
 BYTES_MAX: Final = 64_000_000
-"""Of a longer mail the beginning is fetched."""
+"""Of a longer mail the beginning is fetched, and not many long ones at once."""
 TIMEOUT_SECONDS: Final = 60.0
 
 _PORTS: Final = {"tls": 993, "starttls": 143, "none": 143}
@@ -139,12 +139,14 @@ def _fetch(mailbox: Mailbox, since: Position | None, limit: int) -> list[Fetched
         _ok(connection.select(_quoted(mailbox.folder), readonly=True))
         validity = int(connection.response("UIDVALIDITY")[1][0] or 0)
         taken = since.uid if since is not None and since.validity == validity else 0
-        fetched = []
+        fetched: list[Fetched] = []
         for uid in _uids(connection, taken)[:limit]:
             raw = _raw(_ok(connection.uid("FETCH", str(uid), f"(BODY.PEEK[]<0.{BYTES_MAX}>)")))
             # It may have been deleted since it was listed.
             if raw is not None:
                 fetched.append(Fetched(Position(validity, uid), raw))
+            if sum(len(each.raw) for each in fetched) >= BYTES_MAX:
+                break
         return fetched
     finally:
         _leave(connection)

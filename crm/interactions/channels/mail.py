@@ -92,12 +92,12 @@ def message(mail: Mail) -> Event:
     Whoever it says that it is from is not verified: even a signature that fits proves the domain and not the person.
     """
     headers = mail.headers
-    kind = _automatic(headers, mail.bounced)
     senders = [mail.sender] if mail.sender is not None else headers.addresses("from", "sender")
     about = mail.bounced.get("recipient")
     if not senders and about is None:
         raise Unreadable("It has no sender.")
     name, address = ("", about) if about is not None else senders[0]
+    kind = _automatic(headers, mail.bounced, address)
     text, quoted = _text(mail)
     message_id = next(iter(headers.ids("message-id")), None)
     answered = headers.ids("in-reply-to")
@@ -124,7 +124,7 @@ def message(mail: Mail) -> Event:
     )  # fmt: skip
 
 
-def parse(raw: bytes, *, received_at: datetime, ours: str | None = None, provider_id: str | None = None) -> Mail:
+def parse(raw: bytes, *, received_at: datetime, ours: str | None = None) -> Mail:
     """A mail as it is sent. `ours` is the address that took it in, if we know. Raises Unreadable."""
     try:
         mime = email.message_from_bytes(raw, policy=compat32)
@@ -135,10 +135,11 @@ def parse(raw: bytes, *, received_at: datetime, ours: str | None = None, provide
     if not headers.pairs:
         raise Unreadable("This is not a mail: it has no headers.")
     delivered_to = [one for _, one in headers.addresses("delivered-to", "x-original-to", "envelope-to")]
-    named = [one for _, one in headers.addresses("to", "cc")]
+    # Whose the others are that it was sent to, nobody can tell without knowing which is ours.
+    named = [one for _, one in headers.addresses("to", "cc")] if ours is not None else []
     return Mail(
         headers=headers, received_at=received_at, text=bodies.get("text/plain"), html=bodies.get("text/html"),
-        attachments=attachments, provider_id=provider_id, routed_to=routed_to([*delivered_to, *named], ours=ours),
+        attachments=attachments, routed_to=routed_to([*delivered_to, *named], ours=ours),
         checked=_checked(headers), bounced=bounced,
     )  # fmt: skip
 
@@ -222,14 +223,13 @@ def _text(mail: Mail) -> tuple[str | None, bool]:
     return text or None, quoted
 
 
-def _automatic(headers: Headers, bounced: dict[str, str]) -> str | None:
+def _automatic(headers: Headers, bounced: dict[str, str], sender: str) -> str | None:
     """What kind of machine sent it, if it was one: nobody is waiting for an answer then."""
     submitted = headers.get("auto-submitted").partition(";")[0].strip().lower()
     precedence = headers.get("precedence").lower()
-    sender = next(iter(headers.addresses("from")), ("", ""))[1].partition("@")[0].lower()
     if bounced:
         return "bounce" if bounced.get("action", "failed") == "failed" else "delivery_report"
-    if sender in _POSTMASTERS or headers.get("x-failed-recipients"):
+    if sender.partition("@")[0].lower() in _POSTMASTERS or headers.get("x-failed-recipients"):
         return "bounce"
     replied = precedence == "auto_reply" or headers.get("x-autoreply") or headers.get("x-autorespond")
     if replied or submitted not in {"", "no"}:

@@ -16,9 +16,9 @@ from crm.interactions.channels.forms import Form
 from crm.interactions.channels.mail import Headers, Mail
 from crm.interactions.channels.payloads import Json, Unreadable, identifier, kept, needed, number, objects, part, text
 
-CHANNEL: Final = mail.CHANNEL
-SECRETS: Final = ("signing_key",)
-REQUIRED: Final = SECRETS
+CHANNEL = mail.CHANNEL
+SECRETS: tuple[str, ...] = ("signing_key",)
+REQUIRED: tuple[str, ...] = SECRETS
 REFUSED_STATUS: Final = 406
 """What it takes for a refusal: it would try for hours after any other."""
 

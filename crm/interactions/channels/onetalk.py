@@ -13,9 +13,9 @@ from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply
 from crm.interactions.channels.events import Address, Attachment, Event, Happened, Message, Person
 from crm.interactions.channels.payloads import Json, Unreadable, instant, kept, needed, number, part, parts, text
 
-CHANNEL: Final = "chat"
-SECRETS: Final = ("secret_key",)
-REQUIRED: Final = SECRETS
+CHANNEL = "chat"
+SECRETS: tuple[str, ...] = ("secret_key",)
+REQUIRED: tuple[str, ...] = SECRETS
 
 KEYS: Final = ("x-secret-key", "secret-key")
 """It sends its key under the first name, and is sent it by others under the second."""

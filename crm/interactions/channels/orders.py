@@ -48,6 +48,12 @@ class Basket:
     unexplained: Decimal
     """How much of the total is in none of the lines, the discounts and the shipping that the shop tells of."""
 
+    @property
+    def goods(self) -> Decimal:
+        """What was paid for the lines."""
+        with localcontext(_EXACT):
+            return _of(self.lines) - sum(self.discounts, NOTHING)
+
 
 def find_amount(of: Json, *path: str) -> Decimal | None:
     """Money, as text or number, exactly as written; None where it is missing or not an amount."""
@@ -89,7 +95,7 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
 
 
 def shared(whole: Decimal, weights: Sequence[Decimal]) -> list[Decimal]:
-    """An amount spread by weights, to its own decimals, so that the shares add up; the last ones get what is over."""
+    """An amount spread by weights, to its own decimals, so that the shares add up; the heaviest get what is over."""
     with localcontext(_EXACT):
         sum_of_weights = sum(weights, NOTHING)
         if sum_of_weights <= 0:
@@ -109,7 +115,8 @@ def basket(
 ) -> Basket:
     """The lines in which nothing is rounded, and the charges and discounts with which they come to what was paid.
 
-    Raises Unreadable where that can't be.
+    Where there are none, what was paid beside the shipping was for something without a name. Raises Unreadable where
+    that can't be.
     """
     if paid < 0:
         raise Unreadable("Its total is less than nothing.")
@@ -121,15 +128,20 @@ def basket(
                 off.append(-item.net)  # some shops write a discount as a line
             elif item.quantity > 0:
                 lines.append(_line(item))
-        goods = sum((line.quantity * line.unit_price - line.discount for line in lines), NOTHING)
         charged = max(NOTHING, shipping)
-        unexplained = _tidy(paid - (goods - sum(off, NOTHING) + charged))
+        if not lines and paid > charged:
+            lines, off = [_line(Item(external_id=None, sku="", quantity=Decimal(1), net=paid - charged))], []
+        unexplained = _tidy(paid - (_of(lines) - sum(off, NOTHING) + charged))
         if unexplained < 0:
             off.append(-unexplained)
         return Basket(
             lines=lines, discounts=off, shipping=_tidy(charged + max(NOTHING, unexplained)), total=paid,
             unexplained=unexplained,
         )  # fmt: skip
+
+
+def _of(lines: Iterable[Line]) -> Decimal:
+    return sum((line.quantity * line.unit_price - line.discount for line in lines), NOTHING)
 
 
 def _line(item: Item) -> Line:

@@ -9,11 +9,11 @@ from crm.interactions.channels import mail, passwords, payloads, times
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply
 from crm.interactions.channels.events import Attachment, Event, Happened, Person, StateChanged
 from crm.interactions.channels.mail import Headers, Mail
-from crm.interactions.channels.payloads import Json, Unreadable, kept, needed, number, objects, text
+from crm.interactions.channels.payloads import Json, kept, needed, number, objects, text
 
-CHANNEL: Final = mail.CHANNEL
-SECRETS: Final = (passwords.SECRET,)
-REQUIRED: Final = SECRETS
+CHANNEL = mail.CHANNEL
+SECRETS: tuple[str, ...] = (passwords.SECRET,)
+REQUIRED: tuple[str, ...] = SECRETS
 REFUSED_STATUS: Final = 401
 """After a 403 it never tries again."""
 
@@ -58,16 +58,11 @@ def _record(delivery: Delivery, record: Json) -> Iterator[Event]:
 def _received(delivery: Delivery, record: Json) -> Iterator[Event]:
     headers = [(text(one, "Name") or "", text(one, "Value") or "") for one in objects(record, "Headers")]
     # It takes these out of the headers and hands them over by themselves.
-    headers += [
-        (name, value)
-        for name, value in {"Subject": text(record, "Subject"), "Date": text(record, "Date")}.items()
-        if value is not None
-    ]
-    if replies_to := text(record, "ReplyTo"):
-        headers.append(("Reply-To", replies_to))
-    sender = text(record, "FromFull", "Email") or text(record, "From")
-    if sender is None:
-        raise Unreadable("It has no sender.")
+    for name, member in {"From": "From", "Subject": "Subject", "Date": "Date", "Reply-To": "ReplyTo"}.items():
+        if (value := text(record, member)) is not None:
+            headers.append((name, value))
+    sender = text(record, "FromFull", "Email")
+    called = text(record, "FromFull", "Name") or text(record, "FromName") or ""
     recipients = [address for name in ("ToFull", "CcFull", "BccFull") for address in objects(record, name)]
     yield mail.message(
         Mail(
@@ -75,7 +70,7 @@ def _received(delivery: Delivery, record: Json) -> Iterator[Event]:
             html=text(record, "HtmlBody"), new_text=text(record, "StrippedTextReply"),
             attachments=[_attachment(place, one) for place, one in enumerate(objects(record, "Attachments"))],
             provider_id=text(record, "MessageID"),
-            sender=(text(record, "FromFull", "Name") or text(record, "FromName") or "", sender),
+            sender=(called, sender) if sender is not None else None,
             sent_to=[one for address in recipients if (one := text(address, "Email")) is not None],
             sent_from=SENT_FROM, routed_to=text(record, "MailboxHash") or _hash(recipients),
             checked=_checked(Headers.of(headers)),

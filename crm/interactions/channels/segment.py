@@ -12,15 +12,16 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
+from crm.contacts import attributes
 from crm.interactions.channels import buyers, orders, payloads, signatures, times
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply
 from crm.interactions.channels.events import Address, Event, Happened, Identified, Ordered, Person
 from crm.interactions.channels.orders import NOTHING, Item, amount, find_amount
 from crm.interactions.channels.payloads import Json, identifier, kept, needed, objects, part, text
 
-CHANNEL: Final = "web"
-SECRETS: Final = ("shared_secret",)
-REQUIRED: Final = SECRETS
+CHANNEL = "web"
+SECRETS: tuple[str, ...] = ("shared_secret",)
+REQUIRED: tuple[str, ...] = SECRETS
 
 SIGNATURE: Final = "x-signature"
 ORDERS: Final = "orders"
@@ -120,10 +121,12 @@ def _ordered(delivery: Delivery, account: ChannelAccount, call: Json) -> Event:
     paid = find_amount(properties, "total")
     if paid is None:
         paid = orders.needed_amount(properties, "revenue") + shipping + tax
+    items = [_item(*one) for one in zip(products, prices, taxes, strict=True)]
+    if not items:
+        items = [Item(external_id=None, sku="", quantity=Decimal(1), net=max(NOTHING, paid - shipping), tax=tax)]
     basket = orders.basket(
-        items=[_item(*one) for one in zip(products, prices, taxes, strict=True)],
-        discounts=[amount(properties, "discount")], shipping=shipping, paid=paid,
-    )  # fmt: skip
+        items=items, discounts=[amount(properties, "discount")] if products else (), shipping=shipping, paid=paid
+    )
     order_id = needed(properties, "order_id")
     return Ordered(
         external_id=f"order:{order_id}", order_ref=order_id, person=_person(account, call),
@@ -164,17 +167,19 @@ def _user(account: ChannelAccount, user_id: str) -> Address:
 
 
 def _attributes(traits: Json) -> dict[str, Any]:
-    """The traits that can be attributes: plain values, and lists of texts."""
-    plain = {
+    """The traits that can be attributes; one that can't must not keep the others out."""
+    possible = {
         name: value
-        for name, value in traits.items()
-        if name not in _OF_PERSON and isinstance(value, str | bool | int | float | list) and value not in ("", [])
+        for name, value in kept(**traits).items()
+        if name not in _OF_PERSON and _is_plain(value) and next(attributes.problems({name: value}), None) is None
     }
-    return {
-        name: value
-        for name, value in list(plain.items())[:_ATTRIBUTES_MAX]
-        if not isinstance(value, list) or all(isinstance(one, str) for one in value)
-    }
+    return dict(list(possible.items())[:_ATTRIBUTES_MAX])
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(one, str) for one in value)
+    return isinstance(value, str | bool | int | float)
 
 
 def _at(delivery: Delivery, call: Json) -> datetime:

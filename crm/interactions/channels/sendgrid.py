@@ -20,9 +20,9 @@ from crm.interactions.channels.forms import Form
 from crm.interactions.channels.mail import Headers, Mail
 from crm.interactions.channels.payloads import Json, Unreadable, identifier, kept, needed, part, text
 
-CHANNEL: Final = mail.CHANNEL
-SECRETS: Final = (passwords.SECRET, "public_key")
-REQUIRED: Final = ()
+CHANNEL = mail.CHANNEL
+SECRETS: tuple[str, ...] = (passwords.SECRET, "public_key")
+REQUIRED: tuple[str, ...] = ()
 """Either is enough for its half of what comes; without any, `verify` refuses everything."""
 REFUSED_STATUS: Final = 503
 """A 4xx loses mail without a bounce; after a 5xx it tries for three days, in which a wrong secret can be put right."""

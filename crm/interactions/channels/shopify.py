@@ -22,9 +22,9 @@ from crm.interactions.channels.events import (
 )
 from crm.interactions.channels.payloads import Json, kept, needed, objects, part, text
 
-CHANNEL: Final = "shop"
-SECRETS: Final = ("client_secret",)
-REQUIRED: Final = SECRETS
+CHANNEL = "shop"
+SECRETS: tuple[str, ...] = ("client_secret",)
+REQUIRED: tuple[str, ...] = SECRETS
 REFUSED_STATUS: Final = 401
 """What Shopify asks for: its review of apps looks at it."""
 
@@ -100,7 +100,7 @@ def _order_data(order: Json) -> dict[str, Any]:
         name=text(order, "name"), total=text(order, "total_price"), currency=text(order, "currency"),
         financial_status=text(order, "financial_status"), fulfillment_status=text(order, "fulfillment_status"),
         cancel_reason=text(order, "cancel_reason"), updated_at=text(order, "updated_at"),
-        test=order.get("test") is True, source=text(order, "source_name"), email=text(order, "email"),
+        test=order.get("test") is True, source=text(order, "source_name"),
         codes=[code for one in objects(order, "discount_codes") if (code := text(one, "code")) is not None],
     )  # fmt: skip
 

@@ -13,12 +13,12 @@ from typing import Any, Final
 from crm.interactions.channels import buyers, orders, payloads, signatures, times
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply
 from crm.interactions.channels.events import Address, Event, Happened, Identified, Ordered, Person, Refunded
-from crm.interactions.channels.orders import NOTHING, Item, amount
+from crm.interactions.channels.orders import NOTHING, Basket, Item, amount
 from crm.interactions.channels.payloads import Json, Unreadable, kept, needed, objects, part, text
 
-CHANNEL: Final = "shop"
-SECRETS: Final = ("secret",)
-REQUIRED: Final = SECRETS
+CHANNEL = "shop"
+SECRETS: tuple[str, ...] = ("secret",)
+REQUIRED: tuple[str, ...] = SECRETS
 
 SIGNATURE: Final = "x-wc-webhook-signature"
 TOPIC: Final = "x-wc-webhook-topic"
@@ -88,12 +88,7 @@ def order_ref(account: ChannelAccount, order_id: str) -> str:
 def _ordered(account: ChannelAccount, order: Json, ref: str) -> Ordered:
     # When it was placed stays the same at every change; when it was paid is only known later for cash on delivery.
     placed_at = times.iso(order, "date_created_gmt")
-    fees = objects(order, "fee_lines")
-    charges = [_with_tax(one) for one in (*objects(order, "shipping_lines"), *fees)]
-    basket = orders.basket(
-        items=[_item(line) for line in objects(order, "line_items")], discounts=[-one for one in charges if one < 0],
-        shipping=orders.total(one for one in charges if one > 0), paid=orders.needed_amount(order, "total"),
-    )  # fmt: skip
+    basket = _basket(order)
     return Ordered(
         external_id=f"order:{needed(order, 'id')}", order_ref=ref, person=_buyer(account, order), occurred_at=placed_at,
         currency=orders.currency(order, "currency"), lines=basket.lines, discounts=basket.discounts,
@@ -105,6 +100,15 @@ def _ordered(account: ChannelAccount, order: Json, ref: str) -> Ordered:
                 unexplained=f"{basket.unexplained:f}" if basket.unexplained else None,
             ),
         },
+    )  # fmt: skip
+
+
+def _basket(order: Json) -> Basket:
+    # A fee may be a discount, with a minus before it.
+    charges = [_with_tax(one) for name in ("shipping_lines", "fee_lines") for one in objects(order, name)]
+    return orders.basket(
+        items=[_item(line) for line in objects(order, "line_items")], discounts=[-one for one in charges if one < 0],
+        shipping=orders.total(one for one in charges if one > 0), paid=orders.needed_amount(order, "total"),
     )  # fmt: skip
 
 
@@ -131,8 +135,9 @@ def _refunds(order: Json, ref: str, order_id: str) -> Iterator[Event]:
     WooCommerce tells only how much money went back, and not for what. It counts as for the goods as long as that many
     were bought; what goes beyond was for the shipping.
     """
-    left = orders.total(_with_tax(line) for line in objects(order, "line_items"))
-    for refund in sorted(objects(order, "refunds"), key=lambda refund: amount(refund, "id")):
+    refunds = sorted(objects(order, "refunds"), key=lambda refund: amount(refund, "id"))
+    left = _basket(order).goods if refunds else NOTHING
+    for refund in refunds:
         refund_id, given_back = needed(refund, "id"), abs(amount(refund, "total"))
         goods = min(given_back, left)
         left -= max(NOTHING, goods)

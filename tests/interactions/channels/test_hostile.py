@@ -37,14 +37,18 @@ KNOWN: list[tuple[str, Any]] = [
     ("order.deleted", {"id": 7}), ("customers/delete", {"id": 7}), ("shop/redact", {"shop_id": 1}),
     ("", COMPLETED), ("", MAIL), ("", {"type": "messages", "messages": [MESSAGE]}), ("", [EVENT]),
     ("", json.loads(mailgun_event("failed").body)), ("", {"type": "case_resolved", "caseResolved": {"caseID": "1"}}),
-    ("", {"RecordType": "SpamComplaint", "MessageID": "g", "Email": "a@x.example", "BouncedAt": "2026-11-20T10:00:00Z"}),
+    ("", {"RecordType": "SpamComplaint", "MessageID": "g", "Email": "a@x.example", "BouncedAt": "2026-11-20T10:00Z"}),
 ]  # fmt: skip
 TOPICS = st.sampled_from(sorted({topic for topic, _ in KNOWN}))
+MORE_FIELDS = [
+    "email", "body-mime", "message-headers", "attachments", "token", "timestamp", "signature", "event", "sender",
+]  # fmt: skip
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False),
     st.text(max_size=20),
     st.sampled_from(["1e999", "-1", "0", "99999999999999999999.99", "NaN", "Infinity", "9999-12-31T23:59:59-23:59",
-                     "0001-01-01T00:00:00+23:59", "\x00", "\ud800", "1" * 600, "2026-13-01", "１２", "0.1234567890123"]),
+                     "0001-01-01T00:00:00+23:59", "\x00", "\ud800", "1" * 600, "2026-13-01", "\uff11",
+                     "0.1234567890123"]),
 )  # fmt: skip
 JSON = st.recursive(
     SCALARS,
@@ -97,7 +101,7 @@ def read(delivery: Delivery) -> list[Event]:
         if isinstance(event, Ordered) and event.lines:
             lines = sum(line.quantity * line.unit_price - line.discount for line in event.lines)
             assert lines - sum(event.discounts) + event.shipping == event.total
-            assert all(line.discount >= 0 and 0 <= line.tax for line in event.lines)
+            assert all(line.discount >= 0 and line.tax >= 0 for line in event.lines)
     return found
 
 
@@ -121,9 +125,11 @@ def test_any_bytes_are_refused_unsigned_and_read_as_far_as_they_can_be(body, top
 
 
 @FUZZED
-@given(names=st.lists(st.sampled_from(sorted(FIELDS)), max_size=4), value=st.binary(max_size=60),
-       extra=st.dictionaries(st.sampled_from(["email", "body-mime", "message-headers", "attachments", "token",
-                                              "timestamp", "signature", "event", "sender"]), st.binary(max_size=60)))  # fmt: skip
+@given(
+    names=st.lists(st.sampled_from(sorted(FIELDS)), max_size=4),
+    value=st.binary(max_size=60),
+    extra=st.dictionaries(st.sampled_from(MORE_FIELDS), st.binary(max_size=60)),
+)
 def test_forms_that_are_not_what_they_should_be_stop_nothing(names, value, extra):
     read(form({**FIELDS, **dict.fromkeys(names, value), **extra}, [("attachment1", "x", "image/png", value)]))
 
@@ -141,8 +147,9 @@ def test_mail_that_is_not_what_it_should_be_stops_nothing(data):
 @pytest.mark.parametrize(
     "body",
     [
-        b"[" * 100_000, b'{"a":' * 100_000, b"{" + b'"a":1,' * 100_000, b"9" * 1_000_000, b'"' + b"\\ud800" * 1_000 + b'"',
-        b"Content-Type: multipart/mixed; boundary=a\r\n\r\n" + b"--a\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n" * 5_000,
+        b"[" * 100_000, b'{"a":' * 100_000, b"{" + b'"a":1,' * 100_000, b"9" * 1_000_000,
+        b'"' + b"\\ud800" * 1_000 + b'"',
+        b"From: a@b\r\n" + b"Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n" * 5_000,
         b"From: " + b"(" * 200_000, b"From: a@b\r\nSubject: " + b"=?a?q?x?= " * 50_000,
         b"--xYz\r\n" * 50_000,
     ],

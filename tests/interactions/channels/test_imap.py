@@ -158,6 +158,12 @@ async def test_of_a_very_long_mail_the_beginning_is_fetched(monkeypatch):
         assert (await imap.fetch(mailbox, since=None))[0].raw == mail(1)[:40]
 
 
+async def test_long_mails_are_not_fetched_many_at_once(monkeypatch):
+    monkeypatch.setattr(imap, "BYTES_MAX", len(mail(1)) + 1)
+    async with Server(1, 2, 3).running() as mailbox:
+        assert [each.position.uid for each in await imap.fetch(mailbox, since=None)] == [1, 2]
+
+
 @pytest.mark.parametrize("changes", [{"password": "wrong"}, {"folder": "Nowhere"}, {"port": 1}, {"security": "tls"}])
 async def test_a_mailbox_that_can_not_be_read_says_so(changes):
     async with Server(1).running() as mailbox:

@@ -65,7 +65,7 @@ def test_a_conversation_is_held_together_by_its_first_mail(headers, hint, reply_
 @pytest.mark.parametrize(
     ("ours", "hint"),
     [
-        (None, "case-17"), ("inbox@shop.example", "case-17"), ("Inbox@Shop.Example", "case-17"),
+        (None, "first@mail.example"), ("inbox@shop.example", "case-17"), ("Inbox@Shop.Example", "case-17"),
         ("other@shop.example", "first@mail.example"), ("inbox@elsewhere.example", "first@mail.example"),
     ],
 )  # fmt: skip
@@ -73,9 +73,13 @@ def test_what_follows_the_plus_of_our_address_says_where_a_reply_belongs(ours, h
     assert read(PLAIN, ours=ours).thread_hint == hint
 
 
+def test_where_our_address_is_not_known_the_one_it_was_delivered_to_counts():
+    assert read(with_headers("Delivered-To: inbox+case-9@shop.example")).thread_hint == "case-9"
+
+
 def test_a_plus_in_the_sender_s_address_says_nothing():
     text = PLAIN.replace("sari@", "sari+shop@").replace("inbox+case-17", "inbox")
-    assert read(text).thread_hint == "first@mail.example"
+    assert read(text, ours="inbox@shop.example").thread_hint == "first@mail.example"
 
 
 @pytest.mark.parametrize(
@@ -292,7 +296,10 @@ def test_a_reply_is_what_is_new_in_it(text, new):
         ("x<!-- <p>no</p> --><![if !mso]>y<![endif]><!DOCTYPE z>", "xy"),
         ("&lt;script&gt;", "<script>"),
         ("<div>Ya</div><blockquote>Sudah?</blockquote>", "Ya\n> Sudah?"),
-        ("<div>Ya</div><div class='gmail_quote'>On Mon, Toko wrote:<blockquote>Sudah?</blockquote></div>", "Ya\n> On Mon, Toko wrote:\n> > Sudah?"),
+        (
+            "<div>Ya</div><div class='gmail_quote'>On Mon, Toko wrote:<blockquote>Sudah?</blockquote></div>",
+            "Ya\n> On Mon, Toko wrote:\n> > Sudah?",
+        ),
         ("</div></p>x<p", "x"),
         ("<", "<"),
         ("", ""),

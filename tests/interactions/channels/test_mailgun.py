@@ -25,9 +25,9 @@ FIELDS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def signed(at: datetime = NOW, key: str = KEY, token: str = "t1") -> dict[str, str]:
+def signed(at: datetime = NOW, key: str = KEY) -> dict[str, str]:
     timestamp = str(int(at.timestamp()))
-    return {"timestamp": timestamp, "token": token, "signature": sha256(key, f"{timestamp}{token}".encode()).hex()}
+    return {"timestamp": timestamp, "token": "t1", "signature": sha256(key, f"{timestamp}t1".encode()).hex()}
 
 
 def both(signature: dict[str, str]) -> list[Delivery]:

@@ -83,6 +83,12 @@ def test_without_an_id_of_its_own_a_mail_goes_by_the_sender_s():
 
 def test_what_a_machine_sent_is_marked():
     assert received(Headers=headers(("Auto-Submitted", "auto-replied"))).data["automatic"] == "auto_reply"
+    assert received(FromFull={"Email": "MAILER-DAEMON@mx.example"}).kind == "bounce"
+
+
+def test_without_its_parts_the_sender_is_read_from_the_header():
+    event = received(FromFull=None, From="Sari Dewi <sari@example.com>")
+    assert (event.person.name, event.person.addresses[0].value) == ("Sari Dewi", "sari@example.com")
 
 
 def test_documented_deliveries_change_the_state_of_a_message():

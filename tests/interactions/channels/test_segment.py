@@ -53,6 +53,12 @@ def test_somebody_is_whom_they_are_said_to_be_and_nobody_vouches_for_it():
     assert (event.person.name, event.attributes) == ("Peter Gibbons", {"plan": "premium", "logins": 5})
 
 
+def test_a_trait_that_can_not_be_kept_keeps_no_other_out():
+    traits = {"plan": "x", "2fa": True, "long": "x" * 2_000, "list": [1], "tags": ["a"], "address": {}, "n": 2**60}
+    event = one(segment, parcel({"type": "identify", "messageId": "m", "userId": "u", "traits": traits}), SOURCE)
+    assert event.attributes == {"plan": "x", "tags": ["a"], "n": str(2**60)}
+
+
 def test_a_complete_order_comes_to_its_total():
     order = one(segment, parcel(COMPLETED), SOURCE)
     assert isinstance(order, Ordered)
@@ -67,7 +73,9 @@ def test_a_complete_order_comes_to_its_total():
 def test_an_order_without_products_or_total_is_what_it_brought_in():
     properties = {"order_id": "o-2", "revenue": "25.00", "shipping": 3, "tax": 2, "currency": "USD"}
     order = one(segment, parcel({**COMPLETED, "properties": properties}), SOURCE)
-    assert (list(order.lines), order.total) == ([], Decimal("30.00"))
+    [line] = order.lines
+    assert (line.unit_price, line.tax, order.shipping, order.total) == (27, 2, 3, Decimal("30.00"))
+    assert comes_to(order) == order.total
 
 
 def test_where_orders_may_not_earn_they_only_happen():

@@ -125,6 +125,11 @@ def test_refunds_are_told_again_with_the_same_content_and_never_exceed_the_goods
     assert again == [first, second]
 
 
+def test_no_more_is_taken_back_than_was_paid_for_the_goods():
+    _, refund = events(fee_lines=[{"total": "-2.00"}], total="11.80", refunds=[{"id": 1, "total": "-11.80"}])
+    assert refund.amount == Decimal("6.80")
+
+
 def test_a_refund_of_what_is_left_of_the_shipping_takes_nothing_back():
     refunds = [{"id": 801, "total": "-8.80"}, {"id": 802, "total": "-5.00"}]
     assert [each.refund_ref for each in events(refunds=refunds)[1:]] == ["801"]
