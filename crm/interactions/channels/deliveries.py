@@ -52,7 +52,8 @@ class Adapter(Protocol):
     """A module `crm.interactions.channels.NAME`. Its functions are pure.
 
     `CHANNEL` is the channel of the interactions, `SECRETS` the names of secrets that an account has, and `REQUIRED`
-    those without which nothing is accepted.
+    those without which nothing is accepted. `REFUSED_STATUS`, where there is one, is the status that its provider has
+    to be answered in place of 403.
     """
 
     CHANNEL: str

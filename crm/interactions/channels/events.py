@@ -163,12 +163,16 @@ class Identified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A line of an order; `unit_price` includes tax, `tax` is what the whole line contains."""
+    """A line of an order; `unit_price` includes tax, `tax` is what the whole line contains.
+
+    `discount` is what comes off the whole line, of its own discounts and its share of the order's.
+    """
 
     sku: str
     quantity: Decimal
     unit_price: Decimal
     tax: Decimal = Decimal(0)
+    discount: Decimal = Decimal(0)
     category: str | None = None
     labels: Sequence[str] = ()
     external_id: str | None = None
@@ -176,7 +180,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ordered:
-    """A paid order. `person` is None where the shop knows nobody: a guest without any address."""
+    """A paid order. `person` is None where the shop knows nobody: a guest without any address.
+
+    `discounts` are those that no line bears. Lines less discounts, and `shipping`, add up to `total`.
+    """
 
     external_id: str
     order_ref: str
@@ -193,14 +200,19 @@ class Ordered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refunded:
-    """Money of an order given back: an amount, or quantities of its lines by their place."""
+    """Money of an order given back: an amount, or quantities of its lines by their place.
+
+    Where the shop names lines by its own ids, `items` are quantities by a line's `external_id`: who has the order knows
+    their places, and then they say more than the `amount`. `occurred_at` is None where the shop does not say when.
+    """
 
     external_id: str
     order_ref: str
     refund_ref: str
-    occurred_at: datetime
+    occurred_at: datetime | None
     amount: Decimal | None = None
     lines: Sequence[tuple[int, Decimal]] = ()
+    items: Sequence[tuple[str, Decimal]] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
