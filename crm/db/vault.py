@@ -1,0 +1,66 @@
+"""Secrets of others that we must be able to read again, encrypted with a key that the database does not have."""
+
+import base64
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken
+
+from crm.errors import Unavailable
+from crm.settings import Settings
+
+FILE: Final = "secret.key"
+
+
+class SecretsUnreadable(Unavailable):
+    code = "secrets_unreadable"
+    title = "The stored secrets can't be read"
+
+
+class Vault:
+    """Encrypts and decrypts with one key; any text will do for it, a long random one protects."""
+
+    def __init__(self, key: str) -> None:
+        self._fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()))
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The vault of this place: with the key of the settings, or one that is made once and kept beside the data."""
+        return cls(settings.secret_key or _kept(settings.data_dir))
+
+    def seal(self, secrets: Mapping[str, str]) -> bytes:
+        """What may be stored."""
+        return self._fernet.encrypt(msgspec.json.encode(secrets))
+
+    def open(self, sealed: bytes) -> dict[str, str]:
+        """What was sealed. Raises SecretsUnreadable where that was done with another key."""
+        try:
+            return msgspec.json.decode(self._fernet.decrypt(sealed), type=dict[str, str])
+        except InvalidToken as error:
+            raise SecretsUnreadable(
+                f"They were stored under another key. Give every process the same CRM_SECRET_KEY, or the same {FILE} "
+                "in CRM_DATA_DIR; or set the secrets again."
+            ) from error
+
+
+def _kept(folder: Path) -> str:
+    """The key in the folder; of processes that make the first one together, one does and the others find it."""
+    path = folder / FILE
+    with suppress(FileNotFoundError):
+        return path.read_text().strip()
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{FILE}.")  # for the owner's eyes only
+    with os.fdopen(descriptor, "w") as file:
+        file.write(Fernet.generate_key().decode())
+        file.flush()
+        os.fsync(descriptor)
+    with suppress(FileExistsError):
+        os.link(name, path)
+    Path(name).unlink()
+    return path.read_text().strip()
