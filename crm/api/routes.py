@@ -27,13 +27,14 @@ BATCH_BODY_MAX = 5_000_000
 def _route(
     factory: Callable[..., Any], path: str, *, scopes: frozenset[str] | set[str],
     problems: tuple[type[CrmError], ...] = (), repeated: str | None = None, headers: tuple[str, ...] = (),
-    also: tuple[str, ...] = (), body_max: int = BODY_MAX, documented: bool = True, **options: Any,
+    also: tuple[str, ...] = (), body_max: int = BODY_MAX, documented: bool = True, any_parameters: bool = False,
+    **options: Any,
 ) -> Callable[[Callable[..., Any]], HTTPRouteHandler]:  # fmt: skip
     """A decorator whose docstring is the operation's summary and description.
 
     `problems` are refusals of its own, beyond what its arguments imply. `repeated` says what a 200 means where the
     first request answered 201. `headers` are what its answer carries besides those of every answer, `also` the media
-    types in which it can be asked for besides its own.
+    types in which it can be asked for besides its own. With `any_parameters` the query is its caller's own.
     """
 
     def decorate(function: Callable[..., Any]) -> HTTPRouteHandler:
@@ -46,6 +47,7 @@ def _route(
             repeated=repeated,
             headers=headers,
             also=also,
+            any_parameters=any_parameters,
             operation_id=function.__name__,
             summary=summary.rstrip("."),
             description=" ".join(description.split()) or None,

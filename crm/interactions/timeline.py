@@ -1,7 +1,7 @@
 """The timeline: one insert-only table of everything that happened with a contact, whichever package wrote it."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -238,6 +238,14 @@ async def find(session: Session, *, pairs: Sequence[tuple[str, str]]) -> dict[tu
     return {(row["source"], row["external_id"]): _shown(*row) for row in rows}
 
 
+async def whose(session: Session, *, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[UUID, UUID]]:
+    """The contacts and ids of the interactions that are on any timeline under these pairs."""
+    if not pairs:
+        return {}
+    rows = await session.fetch(_WHOSE, *zip(*pairs, strict=True))
+    return {(source, external_id): (contact_id, id) for source, external_id, contact_id, id in rows}  # noqa: A001
+
+
 async def get(session: Session, *, contact_id: UUID, interaction_id: UUID) -> Interaction:
     """One interaction of a contact. Raises InteractionNotFound."""
     row = await session.fetchrow(_GET, contact_id, interaction_id)
@@ -366,6 +374,12 @@ _FIND = f"""
     FROM unnest($1::text[], $2::text[]) AS g (source, external_id)
     JOIN interaction_directory d ON d.source = g.source AND d.external_id = g.external_id
     JOIN interactions i ON i.contact_id = d.contact_id AND i.id = d.interaction_id
+"""
+
+_WHOSE = """
+    SELECT d.source, d.external_id, d.contact_id, d.interaction_id
+    FROM unnest($1::text[], $2::text[]) AS g (source, external_id)
+    JOIN interaction_directory d ON d.source = g.source AND d.external_id = g.external_id
 """
 
 _RECENT = f"SELECT xid, {_SELECTED}, {_CHANGES} FROM interactions ORDER BY xid DESC, id DESC LIMIT $1"

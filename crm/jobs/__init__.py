@@ -6,7 +6,8 @@ A job may run more than once (a worker can die after its work and before it has 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
-from crm.jobs import backtests, housekeeping, nights
+from crm.inbox.deliveries import JOB as PROCESS_DELIVERIES
+from crm.jobs import backtests, housekeeping, inbox, nights
 from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
@@ -22,7 +23,10 @@ class Schedule(NamedTuple):
     run: Run
 
 
-JOBS: Mapping[str, Job] = {RUN_BACKTEST: backtests.run_backtest}
+JOBS: Mapping[str, Job] = {
+    RUN_BACKTEST: backtests.run_backtest,
+    PROCESS_DELIVERIES: inbox.process_deliveries,
+}
 
 SCHEDULES: Mapping[str, Schedule] = {
     "purge_idempotency_keys": Schedule("17 * * * *", housekeeping.purge_idempotency_keys),
@@ -30,4 +34,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     # Every midnight of the world lies on a quarter of an hour; what failed is tried again before the next.
     "work_off_nights": Schedule("*/5 * * * *", nights.work_off_nights),
     "settle_accounts": Schedule("* * * * *", nights.settle_accounts),
+    "process_due_deliveries": Schedule("* * * * *", inbox.process_due_deliveries),
+    "watch_for_silence": Schedule("*/5 * * * *", inbox.watch_for_silence),
+    "purge_deliveries": Schedule("41 2 * * *", inbox.purge_deliveries),
 }

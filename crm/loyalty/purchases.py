@@ -1,7 +1,7 @@
 """Purchases: what was bought, what it earned and why. One order is one award, whatever the retries."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -156,6 +156,20 @@ async def get(session: Session, *, program_id: UUID | None, contact_id: UUID, or
     if row is None:
         raise PurchaseNotFound("This contact has no purchase with this order reference.")
     return _view(row)
+
+
+async def owners(session: Session, *, program_id: UUID | None, order_refs: Collection[str]) -> dict[str, UUID]:
+    """Whose the orders are that are known in the program, or in the default one."""
+    if not order_refs:
+        return {}
+    rows = await session.fetch(
+        """
+        SELECT order_ref, contact_id FROM order_directory
+        WHERE program_id = coalesce($1, (SELECT id FROM programs WHERE is_default)) AND order_ref = ANY ($2)
+        """,
+        program_id, list(order_refs),
+    )  # fmt: skip
+    return {row["order_ref"]: row["contact_id"] for row in rows}
 
 
 async def page(

@@ -56,7 +56,8 @@ async def test_what_is_posted_is_answered_and_read_again(client):
     assert response.status_code == 201
     made = response.json()
     assert made == {
-        **MESSAGE, "id": made["id"], "contact_id": contact_id, "recorded_at": made["recorded_at"], "by": "key:test"
+        **MESSAGE, "id": made["id"], "contact_id": contact_id, "recorded_at": made["recorded_at"], "by": "key:test",
+        "state": None, "error": None, "edited_at": None, "unsent_at": None, "reactions": [],
     }  # fmt: skip
     assert made["recorded_at"].endswith("Z")
     assert UUID(made["id"]).version == 7

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from crm.errors import Forbidden
 from crm.interactions.channels.events import Event
@@ -73,3 +73,11 @@ class Adapter(Protocol):
 
     def events(self, delivery: Delivery, account: ChannelAccount) -> Iterable[Event]:
         """What the delivery says, in its order. What can't be read is an `Unknown`, and stops nothing behind it."""
+
+
+@runtime_checkable
+class Sampling(Protocol):
+    """What an adapter may have besides: a delivery to try an account with."""
+
+    def sample(self, account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+        """A small delivery as the provider would send it to `url`, signed with the account's own secrets."""
