@@ -1,6 +1,8 @@
 """What the inbox tells whoever watches the service."""
 
+import asyncio
 from collections import Counter as Count
+from typing import Final
 
 import asyncpg
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -8,6 +10,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from crm.db.session import Database
 from crm.inbox import accounts
 from crm.inbox.reception import Reception
+
+SECONDS_MAX: Final = 2
+"""How long the database may take to answer, before nobody waits for it."""
 
 
 class InboxMetrics:
@@ -30,7 +35,7 @@ class InboxMetrics:
             self._refused.labels(provider).inc(count - self._told[provider])
             self._told[provider] = count
         try:
-            async with database.reading() as session:
+            async with asyncio.timeout(SECONDS_MAX), database.reading() as session:
                 counts = await accounts.silent_counts(session)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from crm.errors import Forbidden
 from crm.interactions.channels.events import Event
@@ -36,7 +36,7 @@ class ChannelAccount:
     channel: str
     ref: str
     settings: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,6 @@ class Adapter(Protocol):
         """What the delivery says, in its order. What can't be read is an `Unknown`, and stops nothing behind it."""
 
 
-@runtime_checkable
 class Sampling(Protocol):
     """What an adapter may have besides: a delivery to try an account with."""
 
