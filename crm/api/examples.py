@@ -26,6 +26,9 @@ _CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
 _REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
 _FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
 _BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
+_ACCOUNT: Final = "0198f3a2-2e7c-7f3a-ab51-4c6e8f0a2b93"
+_THREAD: Final = "0198f3a9-2e75-7c20-9d6b-5e7f9a1b3c4d"
+_DELIVERY: Final = "0198f3a9-2e70-7a1e-8b59-3c5d7e9f1a2b"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _LATER: Final = "2026-12-01T17:00:00Z"
@@ -51,6 +54,11 @@ _SARI: Final[Mapping[str, Any]] = {
 _MESSAGE: Final[Mapping[str, Any]] = {
     "channel": "whatsapp", "kind": "message", "direction": "inbound", "occurred_at": _THEN,
     "body": "Is my order ready?", "source": "till-3", "external_id": "wamid.X",
+}  # fmt: skip
+_DELIVERED: Final[Mapping[str, Any]] = {
+    "id": _DELIVERY, "account_id": _ACCOUNT, "received_at": _THEN, "status": "processed", "verdict": "verified",
+    "key": None, "body_length": 2048, "attempts": 1, "retry_at": None, "processed_at": _NOW, "error": None,
+    "purged_at": None,
 }  # fmt: skip
 _ORDER: Final[Mapping[str, Any]] = {
     "order_ref": "INV-1001", "occurred_at": _THEN, "currency": "IDR",
@@ -163,7 +171,42 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "InteractionOf": {**_MESSAGE, "identity": {"kind": "whatsapp", "value": "+62 812-3456-789"}},
     "Interaction": {
         "contact_id": _CONTACT, "id": "0198f3a9-2e74-7b0f-8c5a-4d6e8f0a2b3c", "recorded_at": _NOW, "subject": None,
-        "data": {}, "thread_id": None, "case_id": None, "by": "key:Till 3", **_MESSAGE,
+        "data": {}, "thread_id": None, "case_id": None, "by": "key:Till 3", "state": None, "error": None,
+        "edited_at": None, "unsent_at": None, "reactions": [], **_MESSAGE,
+    },
+    "Thread": {
+        "contact_id": _CONTACT, "id": _THREAD, "account_id": _ACCOUNT, "channel": "whatsapp", "opened_at": _THEN,
+        "last_at": _THEN, "last_inbound_at": _THEN, "messages_count": 1,
+    },
+    "NewChannelAccount": {
+        "provider": "whatsapp", "name": "Toko Bandung", "ref": "106540352242922",
+        "settings": {"thread_gap_hours": "24"}, "secrets": {"app_secret": "0f1e2d3c4b5a", "verify_token": "kopi-gayo"},
+        "silence_after": "P1D",
+    },
+    "ChannelAccountPatch": {"secrets": {"app_secret": "5a4b3c2d1e0f"}, "silence_after": "PT6H"},
+    "Account": {
+        "id": _ACCOUNT, "provider": "whatsapp", "channel": "whatsapp", "name": "Toko Bandung", "ref": "106540352242922",
+        "settings": {"thread_gap_hours": "24"}, "secrets": {"app_secret": True, "verify_token": True},
+        "silence_after": "P1D", "silent_since": None, "last_received_at": _THEN,
+        "last_error": {"code": "signature_invalid", "detail": "The signature does not match.", "at": _THEN},
+        "endpoint": f"/v1/inbox/whatsapp/{_ACCOUNT}", "created_at": _THEN, "updated_at": _THEN,
+    },
+    "DeliverySummary": {
+        **_DELIVERED, "events_count": 1, "failed_count": 0,
+    },
+    "DeliveryView": {
+        **_DELIVERED, "method": "POST", "url": f"/v1/inbox/whatsapp/{_ACCOUNT}",
+        "headers": {"content-type": "application/json", "x-hub-signature-256": "sha256=8f2c…"}, "query": {},
+        "body": '{"object":"whatsapp_business_account","entry":[]}', "body_encoding": "text",
+        "events": [{
+            "event": "message", "external_id": "wamid.X", "outcome": "recorded", "contact_id": _CONTACT,
+            "interaction_id": "0198f3a9-2e74-7b0f-8c5a-4d6e8f0a2b3c", "error": None,
+        }],
+    },
+    "PrivacyRequest": {
+        "id": "0198f3b9-6e81-7d45-9f62-0c2e4f6a8b35", "account_id": _ACCOUNT, "external_id": "123456",
+        "topic": "erasure", "identities": [{"kind": "email", "value": "sari@example.com", "account": ""}],
+        "data": {"orders": ["1001"]}, "occurred_at": _THEN, "recorded_at": _NOW,
     },
     "NewProgram": _NEW_PROGRAM,
     "ProgramView": {

@@ -12,11 +12,13 @@ from crm.db.session import Session
 from crm.errors import CrmError
 from crm.inbox import heard
 from crm.inbox.accounts import Opened
+from crm.inbox.deliveries import EventOutcome
 from crm.inbox.heard import Heard, Outcomes
 from crm.interactions import changes, threads, timeline
+from crm.interactions.changes import Pair
 from crm.interactions.channels.events import Happened, Message, Unknown
 from crm.interactions.threads import Said
-from crm.interactions.timeline import Report
+from crm.interactions.timeline import Recorded, Report
 
 UNKNOWN: Final = "unknown"
 Told: TypeAlias = Message | Happened | Unknown
@@ -35,37 +37,43 @@ async def record_all(
     session: Session, *, account: Opened, tales: Sequence[Tale], gap: timedelta, now: datetime
 ) -> Outcomes:
     """Record what happened with contacts, who are locked; each external id once."""
+    keys = [heard.pair(account, tale.event.external_id) for tale in tales]
     # Once more, now that the contacts are locked: another worker may have been faster.
-    stored = await timeline.whose(session, pairs=[heard.pair(account, tale.event.external_id) for tale in tales])
+    stored = await timeline.whose(session, pairs=set(keys))
     outcomes: Outcomes = {}
-    new: list[tuple[Tale, Report]] = []
-    for tale in tales:
+    new: dict[Pair, tuple[Tale, Report]] = {}
+    again: list[tuple[Tale, Pair]] = []
+    for tale, key in zip(tales, keys, strict=True):
         report = _report(account, tale.event, now)
-        if report.pair in stored:
-            outcomes[tale.heard.number] = tale.heard.repeated(*stored[report.pair])
+        if key in stored:
+            outcomes[tale.heard.number] = tale.heard.repeated(*stored[key])
         elif refused := timeline.refusal(report, now=now):
             outcomes[tale.heard.number] = tale.heard.failed(refused, tale.contact_id)
+        elif key in new:
+            again.append((tale, key))
         else:
-            new.append((tale, report))
-    new = await _in_threads(session, account, new, gap)
-    results = await timeline.record_all(
-        session, reports=[(tale.contact_id, report) for tale, report in new], by=account.by, now=now
-    )
-    for (tale, _), result in zip(new, results, strict=True):
-        if isinstance(result, CrmError):
-            outcomes[tale.heard.number] = tale.heard.failed(result, tale.contact_id)
-        else:
-            interaction, is_new = result
-            told = tale.heard.recorded if is_new else tale.heard.repeated
-            outcomes[tale.heard.number] = told(interaction.contact_id, interaction.id)
-    messages = {heard.pair(account, tale.event.external_id) for tale, _ in new if isinstance(tale.event, Message)}
+            new[key] = (tale, report)
+    reports = await _in_threads(session, account, list(new.values()), gap)
+    results = await timeline.record_all(session, reports=reports, by=account.by, now=now)
+    recorded = dict(zip(new, results, strict=True))
+    outcomes |= {tale.heard.number: _outcome(tale, recorded[key]) for key, (tale, _) in new.items()}
+    outcomes |= {tale.heard.number: _outcome(tale, recorded[key], again=True) for tale, key in again}
+    messages = {key for key, (tale, _) in new.items() if isinstance(tale.event, Message)}
     await changes.catch_up(session, messages=messages, now=now)
     return outcomes
 
 
+def _outcome(tale: Tale, result: Recorded | CrmError, *, again: bool = False) -> EventOutcome:
+    if isinstance(result, CrmError):
+        return tale.heard.failed(result, tale.contact_id)
+    interaction, is_new = result
+    told = tale.heard.recorded if is_new and not again else tale.heard.repeated
+    return told(interaction.contact_id, interaction.id)
+
+
 async def _in_threads(
     session: Session, account: Opened, new: Sequence[tuple[Tale, Report]], gap: timedelta
-) -> list[tuple[Tale, Report]]:
+) -> list[tuple[UUID, Report]]:
     messages = [(tale, tale.event) for tale, _ in new if isinstance(tale.event, Message)]
     said = [
         Said(
@@ -77,7 +85,7 @@ async def _in_threads(
     ]  # fmt: skip
     assigned = await threads.assign(session, said=said)
     ids = {tale.heard.number: thread_id for (tale, _), thread_id in zip(messages, assigned, strict=True)}
-    return [(tale, replace(report, thread_id=ids.get(tale.heard.number))) for tale, report in new]
+    return [(tale.contact_id, replace(report, thread_id=ids.get(tale.heard.number))) for tale, report in new]
 
 
 def _report(account: Opened, event: Told, now: datetime) -> Report:

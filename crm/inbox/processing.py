@@ -135,7 +135,7 @@ async def _one_by_one(
         except CrmError as refusal:
             outcomes[one.number] = one.failed(refusal)
         except Exception as error:  # noqa: BLE001 - it is kept with the event, whatever it is
-            _log.exception("inbox_event_failed", account_id=account.id, event=one.name, external_id=one.external_id)
+            _log.exception("inbox_event_failed", account_id=account.id, kind=one.name, external_id=one.external_id)
             outcomes[one.number] = one.broken(error)
     return outcomes
 

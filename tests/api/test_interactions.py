@@ -375,7 +375,7 @@ async def test_from_is_included_and_to_is_not(client):
         ("channel=", "query/channel"),
         ("kind=%25", "query/kind"),
         ("channel=web&channel=sms", "query/channel"),
-        ("q=order", "query/q"),
+        ("words=order", "query/words"),
         ("since=2026-11-01T00:00:00Z", "query/since"),
         ("until=2026-11-01T00:00:00Z", "query/until"),
         ("limit=0", "query/limit"),

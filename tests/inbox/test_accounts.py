@@ -77,7 +77,8 @@ async def test_settings_and_secrets_change_name_by_name(client):
     desk = await Desk.open(client, settings={"a": "1", "b": "2"})
     path = f"/v1/channel-accounts/{desk.account['id']}"
     changed = await client.patch(path, json={
-        "name": "Toko Baru", "settings": {"a": None, "c": "3"}, "secrets": {"verify_token": None}, "silence_after": "PT2H",
+        "name": "Toko Baru", "settings": {"a": None, "c": "3"}, "secrets": {"verify_token": None},
+        "silence_after": "PT2H",
     })  # fmt: skip
     assert changed.status_code == 200, changed.text
     assert changed.json()["settings"] == {"b": "2", "c": "3"}

@@ -87,6 +87,8 @@ def _value(name: str, value: Any) -> Any:
         case "lines" if value and isinstance(value[0], Mapping):
             return [Line(**{**each, "quantity": Decimal(each["quantity"]), "unit_price": Decimal(each["unit_price"])})
                     for each in value]  # fmt: skip
+        case "lines":
+            return [(line, Decimal(quantity)) for line, quantity in value]
     return value
 
 
@@ -125,7 +127,9 @@ def at(seconds: float = 0) -> str:
     return datetime.fromtimestamp(datetime(2026, 11, 1, 9, 30, tzinfo=UTC).timestamp() + seconds, UTC).isoformat()
 
 
-def message(external_id: str, text: str | None, *, at: datetime | str | None = None, who: Any = None, **more: Any) -> dict[str, Any]:
+def message(
+    external_id: str, text: str | None, *, at: datetime | str | None = None, who: Any = None, **more: Any
+) -> dict[str, Any]:
     when = at if at is not None else datetime(2026, 11, 1, 9, 30, tzinfo=UTC)
     return {
         "event": "Message", "external_id": external_id, "text": text, "person": person(who or toy("sari")),
