@@ -1,6 +1,7 @@
 """Processing what channels delivered, noticing who has fallen silent, and forgetting what was kept long enough."""
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -27,26 +28,31 @@ class _Turn:
 
     def __init__(self) -> None:
         self._at_work = False
-        self._again = False
+        self._again = asyncio.Event()
 
     async def take(self, database: Database) -> None:
-        self._again = True
+        self._again.set()
         if self._at_work:
             return
         self._at_work = True
         try:
-            while self._again:
-                self._again = False
-                settings = _settings()
-                house = House(settings.default_region, timedelta(hours=settings.thread_gap_hours))
-                vault = Vault.of(settings)
-                done = await processing.work_off(database, vault=vault, house=house, clock=_clock)
-                await asyncio.sleep(LINGER_SECONDS)
-                done += await processing.work_off(database, vault=vault, house=house, clock=_clock)
-                if done:
-                    _log.info("deliveries_processed", deliveries=done)
+            while self._again.is_set():
+                self._again.clear()
+                await _work_off(database)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._again.wait(), LINGER_SECONDS)
+                    continue
+                await _work_off(database)
         finally:
             self._at_work = False
+
+
+async def _work_off(database: Database) -> None:
+    settings = _settings()
+    house = House(settings.default_region, timedelta(hours=settings.thread_gap_hours))
+    done = await processing.work_off(database, vault=Vault.of(settings), house=house, clock=_clock)
+    if done:
+        _log.info("deliveries_processed", deliveries=done)
 
 
 _turn = _Turn()
