@@ -1,5 +1,6 @@
 """`/v1/inbox`: where providers deliver. They sign what they send, and hold no key."""
 
+import asyncio
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from crm.inbox.reception import Reception, Room
 from crm.interactions.channels.deliveries import Delivery
 
 PATH: Final = "/inbox/{provider:str}/{account_id:str}"
+READ_SECONDS_MAX: Final = 30
+"""How long a delivery may take to come in; who is slower would keep others out."""
 
 
 @get(PATH, scopes=PUBLIC, documented=False, any_parameters=True)
@@ -52,11 +55,12 @@ async def _received(request: AnyRequest, provider: str, account_id: str, now: da
 
 async def _body(request: AnyRequest, size_max: int, room: Room) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        room.take(len(chunk))
-        body += chunk
-        if len(body) > size_max:
-            raise BodyTooLarge(f"A delivery of this provider has at most {size_max:,} bytes.")
+    async with asyncio.timeout(READ_SECONDS_MAX):
+        async for chunk in request.stream():
+            room.take(len(chunk))
+            body += chunk
+            if len(body) > size_max:
+                raise BodyTooLarge(f"A delivery of this provider has at most {size_max:,} bytes.")
     return bytes(body)
 
 

@@ -1,5 +1,6 @@
 """Taking deliveries in: checked, stored, and answered at once; what they say is looked at later."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import structlog
 
 from crm.db.session import Database, Session
 from crm.db.vault import SecretsUnreadable, Vault
-from crm.errors import Invalid, NotFound, Unauthenticated, Unavailable
+from crm.errors import CrmError, Invalid, NotFound, Unauthenticated, Unavailable
 from crm.inbox import accounts, deliveries, processing, providers
 from crm.inbox.accounts import LastError, Opened
 from crm.inbox.deliveries import DeliveryNotFound, DeliveryView
@@ -23,6 +24,8 @@ from crm.interactions.channels.deliveries import Delivery, Reply, Sampling, Sign
 CACHE_SECONDS: Final = 5.0
 CACHE_MAX: Final = 10_000
 UNDER_WAY_MAX: Final = 200
+STORED_SECONDS_MAX: Final = 4.0
+"""Some providers wait no longer than five seconds."""
 BYTES_UNDER_WAY_MAX: Final = 150_000_000
 REFUSED_NOTED_MAX: Final = 20
 REFUSED_NOTED_SECONDS: Final = 300.0
@@ -46,6 +49,11 @@ class Overloaded(Unavailable):
     title = "Too much comes at once"
 
 
+class AdapterFailed(Unavailable):
+    code = "adapter_failed"
+    title = "This delivery can't be read at present"
+
+
 class NoSample(Invalid):
     code = "no_sample"
     title = "There is no test for this provider"
@@ -55,14 +63,14 @@ class NoSample(Invalid):
 class Room:
     """The room that one delivery takes up in memory while it comes in."""
 
-    taken: "Reception"
+    reception: "Reception"
     bytes_count: int = 0
 
     def take(self, bytes_count: int) -> None:
         """Make room for more of it. Raises Overloaded."""
         self.bytes_count += bytes_count
-        self.taken.bytes_under_way += bytes_count
-        if self.taken.bytes_under_way > BYTES_UNDER_WAY_MAX:
+        self.reception.bytes_under_way += bytes_count
+        if self.reception.bytes_under_way > BYTES_UNDER_WAY_MAX:
             raise Overloaded("Send it again later.")
 
 
@@ -108,13 +116,14 @@ class Reception:
             raise NoSuchInbox("There is no such channel account at this provider.")
         if found.sealed:
             _log.error("inbox_secrets_unreadable", account_id=found.id)
-            raise SecretsUnreadable("The secrets of this account were stored under another key.")
+            raise SecretsUnreadable("Send it again later.")
         return found
 
     async def receive(self, *, account: Opened, delivery: Delivery) -> Reply:
         """Check a delivery, keep it, and say what its provider is answered.
 
-        Raises SignatureInvalid or SignatureMissing, as the provider needs it, and NoSuchInbox.
+        Raises SignatureInvalid or SignatureMissing, as the provider needs it, NoSuchInbox, AdapterFailed, and
+        TimeoutError where the database takes longer than providers wait.
         """
         try:
             reply = check(account, delivery)
@@ -128,7 +137,7 @@ class Reception:
         if delivery.method != "POST":
             raise NoSuchInbox("There is no such channel account at this provider.")
         try:
-            async with self._database.begin() as session:
+            async with asyncio.timeout(STORED_SECONDS_MAX), self._database.begin() as session:
                 await accept(session, account=account, delivery=delivery)
         except DeliveryNotFound as gone:
             self.forget(account.id)
@@ -171,14 +180,20 @@ class Reception:
 def check(account: Opened, delivery: Delivery) -> Reply | None:
     """What a call that only asks is answered at once; None for a delivery that is signed as it should be.
 
-    Raises SignatureInvalid.
+    Raises SignatureInvalid, and AdapterFailed for what its adapter can't cope with: that is to come again.
     """
     adapter = providers.ADAPTERS[account.provider]
     if missing := [name for name in adapter.REQUIRED if not account.at_provider.secrets.get(name)]:
         raise SignatureInvalid(f"Nothing is accepted before these secrets are set: {', '.join(missing)}.")
-    reply = adapter.handshake(delivery, account.at_provider)
-    if reply is None and delivery.method == "POST":
-        adapter.verify(delivery, account.at_provider)
+    try:
+        reply = adapter.handshake(delivery, account.at_provider)
+        if reply is None and delivery.method == "POST":
+            adapter.verify(delivery, account.at_provider)
+    except CrmError:
+        raise
+    except Exception as error:
+        _log.exception("inbox_adapter_failed", account_id=account.id, provider=account.provider)
+        raise AdapterFailed("Send it again later.") from error
     return reply
 
 

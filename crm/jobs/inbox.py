@@ -52,7 +52,7 @@ async def _work_off(database: Database) -> None:
     house = House(settings.default_region, timedelta(hours=settings.thread_gap_hours))
     done = await processing.work_off(database, vault=Vault.of(settings), house=house, clock=_clock)
     if done:
-        _log.info("deliveries_processed", deliveries=done)
+        _log.debug("deliveries_processed", deliveries=done)
 
 
 _turn = _Turn()

@@ -183,6 +183,27 @@ async def test_the_address_that_was_called_is_the_one_that_a_proxy_tells(desk, c
     ]
 
 
+async def test_a_database_that_takes_too_long_is_answered_for_before_the_provider_gives_up(live_desk, monkeypatch):
+    await live_desk.send(BODY)
+    monkeypatch.setattr(reception, "STORED_SECONDS_MAX", 0.2)
+    async with live_desk.client.database.begin() as session:
+        await session.execute("LOCK TABLE inbox_deliveries")
+        answer = await live_desk.send(BODY)
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert (await live_desk.send(BODY)).status_code == 200
+    assert len(await rows(live_desk)) == 2
+
+
+@pytest.mark.parametrize("function", ["handshake", "verify"])
+async def test_an_adapter_that_can_t_cope_loses_nothing(desk, monkeypatch, function):
+    def stumble(*_):
+        raise KeyError("x")
+
+    monkeypatch.setattr(toychat.ToyChat, function, stumble)
+    answer = await desk.send(BODY)
+    assert (answer.status_code, answer.json()["code"]) == (503, "adapter_failed")
+
+
 async def test_the_endpoint_takes_only_what_a_provider_sends(desk):
     for method in ("PUT", "PATCH", "DELETE"):
         assert (await desk.client.request(method, desk.account["endpoint"])).status_code == 405
