@@ -79,7 +79,7 @@ class ChannelAccountPatch(Patch):
 @post(
     "/channel-accounts",
     scopes={"channels:write"},
-    problems=(UnknownProvider, InvalidAccount, AccountExists),
+    problems=(UnknownProvider, InvalidAccount, AccountExists, SecretsUnreadable),
 )
 async def create_channel_account(
     session: Session, data: NewChannelAccount, vault: Vault, now: datetime, once: idempotency.Request | None

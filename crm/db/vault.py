@@ -24,29 +24,44 @@ class SecretsUnreadable(Unavailable):
 
 
 class Vault:
-    """Encrypts and decrypts with one key; any text will do for it, a long random one protects."""
+    """Encrypts and decrypts with one key; any text will do for it, a long random one protects.
 
-    def __init__(self, key: str) -> None:
-        self._fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()))
+    Without a `key`, it is the one in `folder`: made when the first secret is stored, and not before.
+    """
+
+    def __init__(self, key: str | None, *, folder: Path = Path()) -> None:
+        self._folder = folder
+        self._cipher = None if key is None else _cipher(key)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The vault of this place: with the key of the settings, or one that is made once and kept beside the data."""
-        return cls(settings.secret_key or _kept(settings.data_dir))
+        """The vault of this place."""
+        return cls(settings.secret_key, folder=settings.data_dir)
 
     def seal(self, secrets: Mapping[str, str]) -> bytes:
-        """What may be stored."""
-        return self._fernet.encrypt(msgspec.json.encode(secrets))
+        """What may be stored. Raises SecretsUnreadable where no key can be kept."""
+        if self._cipher is None:
+            try:
+                self._cipher = _cipher(_kept(self._folder))
+            except OSError as error:
+                raise SecretsUnreadable(f"No key can be kept in CRM_DATA_DIR: set CRM_SECRET_KEY. {error}") from error
+        return self._cipher.encrypt(msgspec.json.encode(secrets))
 
     def open(self, sealed: bytes) -> dict[str, str]:
         """What was sealed. Raises SecretsUnreadable where that was done with another key."""
         try:
-            return msgspec.json.decode(self._fernet.decrypt(sealed), type=dict[str, str])
-        except InvalidToken as error:
+            if self._cipher is None:
+                self._cipher = _cipher((self._folder / FILE).read_text().strip())
+            return msgspec.json.decode(self._cipher.decrypt(sealed), type=dict[str, str])
+        except (InvalidToken, OSError) as error:
             raise SecretsUnreadable(
                 f"They were stored under another key. Give every process the same CRM_SECRET_KEY, or the same {FILE} "
                 "in CRM_DATA_DIR; or set the secrets again."
             ) from error
+
+
+def _cipher(key: str) -> Fernet:
+    return Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()))
 
 
 def _kept(folder: Path) -> str:

@@ -42,6 +42,19 @@ def test_without_one_a_key_is_made_once_for_the_eyes_of_its_owner(tmp_path):
     assert [path.name for path in file.parent.iterdir()] == [FILE]
 
 
+def test_no_key_is_made_before_there_is_a_secret(tmp_path):
+    folder = tmp_path / "data"
+    with pytest.raises(SecretsUnreadable):
+        Vault(None, folder=folder).open(Vault("another key").seal(SECRETS))
+    assert not folder.exists()
+
+
+def test_where_no_key_can_be_kept_no_secret_is_stored(tmp_path):
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(SecretsUnreadable, match="CRM_SECRET_KEY"):
+        Vault(None, folder=tmp_path / "data").seal(SECRETS)
+
+
 def test_processes_that_make_the_first_key_together_have_the_same(tmp_path):
     program = "from crm.db.vault import _kept; from pathlib import Path; import sys; print(_kept(Path(sys.argv[1])))"
     processes = [
