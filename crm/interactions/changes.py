@@ -184,7 +184,7 @@ async def mark(session: Session, *, mark: Mark, now: datetime) -> int:
 def state(of: Pair, state: str, *, data: Mapping[str, Any] | None = None, occurred_at: datetime) -> Change:
     """That a message reached a state, which it does once."""
     return Change(
-        of=of, kind="state", key=f"state:{state}", data={"state": state, **(data or {})}, occurred_at=occurred_at
+        of=of, kind="state", key=f"state:{state}", data={**(data or {}), "state": state}, occurred_at=occurred_at
     )
 
 
@@ -201,7 +201,8 @@ def look(changes: Iterable[tuple[str, Mapping[str, Any], datetime]]) -> Look:
         match kind:
             case "state":
                 states[data["state"]] = max(at, states.get(data["state"], at))
-                errors[at] = data.get("error")
+                if data["state"] == FAILED:
+                    errors[at] = data.get("error")
             case "edited" if now.edited_at is None or at >= now.edited_at:
                 now.edited_at, now.text = at, data.get("text")
             case "unsent":

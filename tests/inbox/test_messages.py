@@ -141,6 +141,9 @@ async def test_a_failure_says_why(desk):
     await desk.hear(message("m1", "Siap", direction="outbound"), state("m1", "failed", at=at(1), error=error))
     item = await one(desk)
     assert (item["state"], item["error"]) == ("failed", error)
+    await desk.hear(state("m1", "sent", at=at(1), data={"state": "read"}))
+    item = await one(desk)
+    assert (item["state"], item["error"]) == ("failed", error)
 
 
 async def test_a_state_that_nobody_knows_fails_alone(desk):
@@ -206,6 +209,15 @@ async def test_of_a_message_that_was_taken_back_nothing_is_left_that_was_said(de
     assert await desk.timeline(q="kartu") == []
     assert (await desk.hear(said[0]))[0]["outcome"] == "duplicate"
     assert (await one(desk))["body"] is None
+
+
+async def test_a_member_sees_a_message_as_it_is_now(desk):
+    await desk.hear(message("m1", "Rp 10.000"), edited("m1", "Rp 12.000", at=at(5)), message("m2", "oops", at=at(9)))
+    await desk.hear(unsent("m2", at=at(10)))
+    contact_id = (await desk.contact())["id"]
+    token = (await desk.client.post(f"/v1/contacts/{contact_id}/member-tokens", json={})).json()["token"]
+    seen = (await desk.client.holding(token).get("/v1/me/timeline")).json()["items"]
+    assert [(item["kind"], item["body"]) for item in seen] == [("message", None), ("message", "Rp 12.000")]
 
 
 async def test_what_was_said_goes_by_one_door_only(desk, session):
