@@ -65,6 +65,14 @@ _MEMBERS: Final = {
         INSERT INTO contact_tags (contact_id, tag, created_at)
         SELECT {_MEMBER.format(number="i")}, 'regular', now() FROM generate_series(1, $1::bigint) i
     """,
+    # Every tenth member was known under another id too.
+    "contact_aliases": f"""
+        INSERT INTO contact_aliases (contact_id, alias_id, created_at)
+        SELECT {_MEMBER.format(number="i")}, gen_random_uuid(), now() FROM generate_series(1, $1::bigint, 10) i
+    """,
+    "contact_alias_directory": """
+        INSERT INTO contact_alias_directory (alias_id, contact_id) SELECT alias_id, contact_id FROM contact_aliases
+    """,
     # $2 entries, $3 program, as in the entries themselves.
     "loyalty_accounts": f"""
         INSERT INTO loyalty_accounts (contact_id, program_id, available, lifetime_earned, lifetime_redeemed,
@@ -206,7 +214,7 @@ async def fill(dsn: str, *, program_id: UUID, members: int, entries: int, whole:
 
 async def _insert(connection: Any, tables: dict[str, str], members: int, entries: int, program_id: UUID) -> None:
     for statement in tables.values():
-        args = [members, entries, program_id][: 3 if "$3" in statement else 1]
+        args = [members, entries, program_id][: 3 if "$3" in statement else 1 if "$1" in statement else 0]
         await connection.execute(statement, *args)
 
 

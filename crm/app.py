@@ -18,6 +18,7 @@ from crm.api import (
     contacts,
     deliveries,
     docs,
+    erasures,
     errors,
     events,
     health,
@@ -31,6 +32,7 @@ from crm.api import (
     me,
     members,
     memberships,
+    merges,
     offers,
     programs,
     purchases,
@@ -40,6 +42,8 @@ from crm.api import (
     requests,
     rewards,
     routes,
+    surveys,
+    tasks,
     threads,
     voucher_pools,
     vouchers,
@@ -56,6 +60,10 @@ V1 = [
     *keys.handlers,
     *contacts.handlers,
     *identities.handlers,
+    *merges.handlers,
+    *erasures.handlers,
+    *surveys.handlers,
+    *tasks.handlers,
     *interactions.handlers,
     *programs.handlers,
     *backtests.handlers,
@@ -106,7 +114,7 @@ def create_app(
             app.state.reception = Reception(pool, app.state.vault)
             yield
 
-    public = [*health.handlers, *docs.handlers]
+    public = [*health.handlers, *docs.handlers, *surveys.public]
     app = Litestar(
         [
             Router("/v1", route_handlers=[*routes.options(V1), *V1]),

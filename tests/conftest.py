@@ -263,7 +263,7 @@ class RolledBack(Database):
     """A database made of one transaction: what would be a transaction is a savepoint in it, one at a time."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self._session = Session(session.driver, undo="ROLLBACK TO SAVEPOINT part")
         self._turn = asyncio.Lock()
 
     @asynccontextmanager

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "20261126_0007"
-down_revision = "20261125_0011"
+down_revision = "20261126_0012"
 branch_labels = None
 depends_on = None
 
@@ -85,13 +85,11 @@ CHANGES = (
         PRIMARY KEY (contact_id, source, state)
     )
     """,
-    # Lets only blanking pass, and of that only what leaves every other column as it was. The arguments are the columns
-    # that may be emptied.
     """
-    CREATE FUNCTION refuse_change_but_blanking() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION refuse_change_of_interaction_change() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        IF TG_OP = 'UPDATE' AND current_setting('setia.blanking', true) = 'on'
-            AND to_jsonb(NEW) - TG_ARGV = to_jsonb(OLD) - TG_ARGV
+        IF TG_OP = 'UPDATE' AND current_setting('setia.emptying', true) = 'on'
+            AND to_jsonb(NEW) - 'data' = to_jsonb(OLD) - 'data'
         THEN
             RETURN NEW;
         END IF;
@@ -99,25 +97,36 @@ CHANGES = (
     END $$
     """,
     """
-    CREATE OR REPLACE TRIGGER interactions_append_only BEFORE UPDATE OR DELETE ON interactions
-        FOR EACH ROW EXECUTE FUNCTION refuse_change_but_blanking('subject', 'body', 'data')
-    """,
-    """
     CREATE TRIGGER interaction_changes_append_only BEFORE UPDATE OR DELETE ON interaction_changes
-        FOR EACH ROW EXECUTE FUNCTION refuse_change_but_blanking('data')
+        FOR EACH ROW EXECUTE FUNCTION refuse_change_of_interaction_change()
     """,
-    # The one way in which what was said can go.
+    # As before, and with what became of them: the later texts of a message, and the signs put on it.
     """
-    CREATE FUNCTION blank_interactions(p_contact uuid, p_ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION empty_interactions(p_contacts uuid[], p_ids uuid[]) RETURNS bigint
+    LANGUAGE plpgsql AS $$
+    DECLARE emptied bigint;
     BEGIN
-        PERFORM set_config('setia.blanking', 'on', true);
-        UPDATE interactions SET subject = NULL, body = NULL, data = '{}'
-        WHERE contact_id = p_contact AND id = ANY (p_ids)
-            AND (subject IS NOT NULL OR body IS NOT NULL OR data <> '{}');
-        UPDATE interaction_changes SET data = '{}'
-        WHERE contact_id = p_contact AND interaction_id = ANY (p_ids) AND kind IN ('edited', 'reaction')
-            AND data <> '{}';
-        PERFORM set_config('setia.blanking', 'off', true);
+        PERFORM set_config('setia.emptying', 'on', true);
+        IF p_ids IS NULL THEN
+            DELETE FROM interaction_directory d USING interactions i
+            WHERE i.contact_id = ANY (p_contacts) AND i.external_id IS NOT NULL
+                AND d.source = i.source AND d.external_id = i.external_id;
+        END IF;
+        UPDATE interaction_changes h SET data = '{}'
+        WHERE h.contact_id = ANY (p_contacts) AND (p_ids IS NULL OR h.interaction_id = ANY (p_ids))
+            AND h.kind IN ('edited', 'reaction') AND h.data <> '{}';
+        UPDATE interactions i SET subject = NULL, body = NULL,
+            source = CASE WHEN p_ids IS NOT NULL THEN i.source END,
+            external_id = CASE WHEN p_ids IS NOT NULL THEN i.external_id END,
+            data = CASE WHEN i.data = '{}' OR i.channel NOT IN ('loyalty', 'shop') THEN '{}' ELSE coalesce((
+                SELECT jsonb_object_agg(e.key, e.value) FROM jsonb_each(i.data) e
+                WHERE e.key IN ('program_id', 'transaction_id', 'points', 'available_after', 'claim_id', 'offer_id',
+                    'reward_id', 'redemption_id', 'voucher_id', 'hold_id', 'challenge_id', 'referral_id')
+            ), '{}') END
+        WHERE i.contact_id = ANY (p_contacts) AND (p_ids IS NULL OR i.id = ANY (p_ids));
+        GET DIAGNOSTICS emptied = ROW_COUNT;
+        PERFORM set_config('setia.emptying', '', true);
+        RETURN emptied;
     END $$
     """,
 )
@@ -195,10 +204,8 @@ INBOX = (
     CREATE INDEX inbox_deliveries_odd_idx ON inbox_deliveries (status, id) WHERE status IN ('failed', 'refused', 'test')
     """,
     "CREATE INDEX inbox_deliveries_unpurged_idx ON inbox_deliveries (received_at) WHERE purged_at IS NULL",
-    # Whose words are still in a body.
-    """
-    CREATE INDEX inbox_deliveries_contact_ids_idx ON inbox_deliveries USING gin (contact_ids) WHERE body IS NOT NULL
-    """,
+    # Where something of somebody may stand, who wants to be told of it or forgotten.
+    "CREATE INDEX inbox_deliveries_contact_ids_idx ON inbox_deliveries USING gin (contact_ids)",
     """
     CREATE TABLE privacy_requests (
         id uuid PRIMARY KEY,

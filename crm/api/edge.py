@@ -51,7 +51,9 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], header]
+                location = scope.get("contact_location")
+                moved = [] if location is None else [(b"content-location", str(location).encode())]
+                message["headers"] = [*message["headers"], header, *moved]
             await send(message)
 
         try:

@@ -25,6 +25,8 @@ _HOLD: Final = "0198f3b7-2b1d-7f9c-b240-6e8d0f2c4b55"
 _CAPTURE: Final = "0198f3b7-9d4e-7a01-8c52-7f9e1a3d5c66"
 _REFUND: Final = "0198f3b8-4c6f-7b12-9d63-8a0f2b4e6d77"
 _FRIEND: Final = "0198f3a2-8d2f-7e61-94b5-d7e8f9a01b23"
+_SURVEY: Final = "0198f3bf-3f40-7152-9d6e-6f7e8d9c0b1a"
+_ERASURE: Final = "0198f3be-3f40-7152-9d6e-7f8091a2b3c4"
 _BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
 _ACCOUNT: Final = "0198f3a2-2e7c-7f3a-ab51-4c6e8f0a2b93"
 _THREAD: Final = "0198f3a9-2e75-7c20-9d6b-5e7f9a1b3c4d"
@@ -59,6 +61,24 @@ _DELIVERED: Final[Mapping[str, Any]] = {
     "id": _DELIVERY, "account_id": _ACCOUNT, "received_at": _THEN, "status": "processed", "verdict": "verified",
     "key": None, "body_length": 2048, "attempts": 1, "retry_at": None, "processed_at": _NOW, "error": None,
     "purged_at": None,
+}  # fmt: skip
+_INVITATION: Final[Mapping[str, Any]] = {
+    "id": "0198f3bf-4051-7263-ae7f-8091a2b3c4d5", "survey_id": _SURVEY, "contact_id": _CONTACT, "kind": "csat",
+    "scale_version": 1, "channel": "whatsapp", "agent": "Rina", "case_id": None, "interaction_id": None,
+    "locale": "en", "score": 4, "comment": "Quick and friendly", "created_at": _THEN, "expires_at": _LATER,
+    "answered_at": _NOW, "changed_at": _NOW,
+}  # fmt: skip
+_RESULT: Final[Mapping[str, Any]] = {
+    "group": "whatsapp", "invitations": 20, "response_rate": 40.0,
+    "score": {"answers": 8, "score": 75.0, "margin": None, "mean": 4.13, "good_share": 75.0},
+}  # fmt: skip
+_MERGE: Final[Mapping[str, Any]] = {
+    "id": "0198f3bd-2e3f-7041-8c5d-6e7f8091a2b3", "contact_id": _CONTACT, "other_contact_id": _FRIEND,
+    "status": "merged",
+    "moved": {
+        "memberships": [{"program_id": _PROGRAM, "points": 35, "transaction_id": _AWARD, "tier": "Gold"}],
+    },
+    "by": "key:desk", "created_at": _NOW, "undone_by": None, "undone_at": None, "not_undone": [],
 }  # fmt: skip
 _ORDER: Final[Mapping[str, Any]] = {
     "order_ref": "INV-1001", "occurred_at": _THEN, "currency": "IDR",
@@ -376,6 +396,61 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "ReferralPolicy": _PROMISE,
     "ReferralCode": {"code": "7KQM-R4TX"},
     "NewReferral": {"code": "7KQM-R4TX"},
+    "NewMerge": {"contact_id": _CONTACT, "other_contact_id": _FRIEND, "keep": {"name": "other"}},
+    "Merge": _MERGE,
+    "MergeResult": {
+        **_MERGE,
+        "contact": {
+            "id": _CONTACT, **_SARI, "version": 3, "created_at": _THEN, "updated_at": _NOW,
+            "identities": [
+                {"kind": "email", "account": "", "value": "sari@example.com", "raw": "sari@example.com",
+                 "verified": False},
+                {"kind": "phone", "account": "", "value": "+628123456789", "raw": "0812-3456-789", "verified": False},
+            ],
+        },
+    },
+    "NotUndone": {"code": "points_used", "text": "20 points were spent or have ended since the merge."},
+    "NewTask": {"title": "Call back about the grinder", "due_at": _LATER, "assignee": "Rina"},
+    "TaskPatch": {"status": "done"},
+    "Task": {
+        "id": "0198f3c0-5162-7374-bf80-91a2b3c4d5e6", "contact_id": _CONTACT, "title": "Call back about the grinder",
+        "note": None, "due_at": _LATER, "assignee": "Rina", "case_id": None, "status": "open", "version": 1,
+        "created_at": _NOW, "created_by": "key:desk", "updated_at": _NOW, "ended_at": None, "ended_by": None,
+    },
+    "NewSurvey": {"name": "After a case", "kind": "csat"},
+    "SurveyPatch": {"quarantine_days": 60},
+    "Survey": {
+        "id": _SURVEY, "name": "After a case", "kind": "csat", "scale_version": 1, "status": "active", "version": 1,
+        "questions": {"en": "How satisfied are you with how we helped you?"}, "valid_days": 14, "quarantine_days": 30,
+        "created_at": _THEN, "updated_at": _THEN,
+    },
+    "NewInvitation": {"contact_id": _CONTACT, "channel": "whatsapp", "agent": "Rina"},
+    "Invitation": _INVITATION,
+    "Invited": {
+        **_INVITATION, "score": None, "comment": None, "answered_at": None, "changed_at": None,
+        "path": "/s/pX3mW9vQ2cD8nL5tR7yB1zK4hF6jG0sA",
+    },
+    "NewResponse": {"score": 4, "comment": "Quick and friendly"},
+    "Score": {"answers": 8, "score": 75.0, "margin": None, "mean": 4.13, "good_share": 75.0},
+    "SurveyResult": _RESULT,
+    "SurveyResults": {"survey_id": _SURVEY, "kind": "csat", "total": {**_RESULT, "group": None}, "groups": [_RESULT]},
+    "Disclosure": {
+        "contact_id": _CONTACT, "disclosed_at": _NOW,
+        "sections": {"contact": [{"id": _CONTACT, "name": "Sari Dewi"}], "tags": [{"tag": "vip", "created_at": _THEN}]},
+    },
+    "NewErasure": {"reason": "requested"},
+    "Erasure": {
+        "id": _ERASURE, "contact_id": _CONTACT, "aliases": [_FRIEND], "reason": "requested",
+        "erased": {"contact": 1, "identities": 2, "tags": 1, "interactions": 14},
+        "kept": {"interactions": 14, "points_transactions": 9, "points_movements": 11, "purchases": 4},
+        "by": "key:desk", "created_at": _NOW,
+    },
+    "NewRetentionPolicy": {"messages_months": 24, "contacts_months": 60},
+    "RetentionPolicy": {
+        "messages_months": 24, "contacts_months": 60, "updated_at": _THEN, "updated_by": "key:desk",
+        "started_at": _NOW, "finished_at": _NOW, "messages_emptied": 120, "contacts_erased": 3,
+    },
+    "RetentionPreview": {"messages": 120, "contacts": 3},
     "Referral": {
         "id": _REFERRAL, "program_id": _PROGRAM, "role": "referee", "contact_id": _FRIEND,
         "other_contact_id": _CONTACT, "code": "7KQM-R4TX", "status": "pending", "reason": None, "points": 50,

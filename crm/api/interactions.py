@@ -1,5 +1,6 @@
 """Interactions: what happened with a contact, and the timeline of it all."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -10,7 +11,7 @@ from litestar.params import FromPath, QueryParameter
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from crm.api import batches, moments, paging
+from crm.api import batches, moments, paging, survivors
 from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, get, post
@@ -172,10 +173,14 @@ async def record_interactions(
     Each is answered as if it had been sent alone, in order. A refused one keeps none of the others out.
     """
     await idempotency.begin(session, request=once)
-    judged = [_judged(item, region) for item in data.items]
-    accepted = [item for item in judged if not isinstance(item, CrmError)]
-    recorded = iter(await reports.record_all(session, reports=accepted, by=by, now=now))
-    results = [item if isinstance(item, CrmError) else next(recorded) for item in judged]
+
+    async def record_items(items: Sequence[InteractionOf]) -> list[Recorded | CrmError]:
+        judged = [_judged(item, region) for item in items]
+        accepted = [item for item in judged if not isinstance(item, CrmError)]
+        recorded = iter(await reports.record_all(session, reports=accepted, by=by, now=now))
+        return [item if isinstance(item, CrmError) else next(recorded) for item in judged]
+
+    results = await survivors.post_all(session, data.items, record_items)
     answer = batches.answer(
         [(0, result) if isinstance(result, CrmError) else (_status(result), result[0]) for result in results], request
     )
@@ -283,9 +288,7 @@ async def _answered(
     return Response(interaction, status_code=status, headers={"Location": location})
 
 
-def _judged(item: InteractionOf | CrmError, region: str) -> tuple[UUID | Sender, Report] | CrmError:
-    if isinstance(item, CrmError):
-        return item
+def _judged(item: InteractionOf, region: str) -> tuple[UUID | Sender, Report] | CrmError:
     try:
         return item.who(region), item.report()
     except CrmError as error:

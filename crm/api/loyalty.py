@@ -1,5 +1,6 @@
 """Points of a contact: balances, awards, adjustments, transfers and the transactions behind them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -7,7 +8,7 @@ from uuid import UUID
 from litestar.params import FromPath, QueryParameter
 from pydantic import Field
 
-from crm.api import batches, moments, paging
+from crm.api import batches, moments, paging, survivors
 from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, get, post
@@ -175,14 +176,15 @@ async def award_points_batch(
 
     The refused are left out and say why; all others are posted together. The answers stand in the order of the items.
     """
-    judged: list[AwardOf | CrmError] = [*data.items]
-    awards = [item.award(item.contact_id) for item in judged if isinstance(item, AwardOf)]
-    posted = iter(
-        await ledger.award_all(
+
+    async def post_awards(items: Sequence[AwardOf]) -> list[Posted | CrmError]:
+        awards = [item.award(item.contact_id) for item in items]
+        return await ledger.award_all(
             session, program_id=data.program_id, awards=awards, by=by, trusted=trusted, once=once, now=now
         )
-    )
-    answer = batches.answer([(201, next(posted) if isinstance(item, AwardOf) else item) for item in judged], request)
+
+    results = await survivors.post_all(session, data.items, post_awards)
+    answer = batches.answer([(201, result) for result in results], request)
     await idempotency.keep(session, request=once, contact_id=None, result=answer, now=now, status=200)
     return answer
 

@@ -1,6 +1,6 @@
 """Purchases of a contact."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from litestar.params import FromPath
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from crm.api import batches, paging
+from crm.api import batches, paging, survivors
 from crm.api.batches import BatchResult, Judged
 from crm.api.loyalty import MEMBERSHIP, PROGRAM, PlaceBody, ProgramId
 from crm.api.paging import Cursor, Limit, Page
@@ -202,18 +202,18 @@ async def record_purchases_batch(
     The refused are left out and say why; all others are recorded together, each on the balance that the one before it
     left. Orders recorded before answer 200.
     """
-    bought = [_bought(item, region) for item in data.items]
-    recorded = iter(
-        await purchases.record_all(
-            session,
-            program_id=data.program_id,
-            bought=[item for item in bought if isinstance(item, Bought)],
-            by=by,
-            once=once,
-            now=now,
-        )
-    )
-    results = [next(recorded) if isinstance(item, Bought) else item for item in bought]
+
+    async def record_items(items: Sequence[PurchaseOf]) -> list[tuple[Recorded, bool] | CrmError]:
+        bought = [_bought(item, region) for item in items]
+        recorded = iter(
+            await purchases.record_all(
+                session, program_id=data.program_id, bought=[one for one in bought if isinstance(one, Bought)], by=by,
+                once=once, now=now,
+            )
+        )  # fmt: skip
+        return [next(recorded) if isinstance(one, Bought) else one for one in bought]
+
+    results = await survivors.post_all(session, data.items, record_items)
     answer = batches.answer(
         [(0, result) if isinstance(result, CrmError) else (201 if result[1] else 200, result[0]) for result in results],
         request,
@@ -276,9 +276,7 @@ async def get_purchase(
     return await purchases.get(session, program_id=program, contact_id=contact_id, order_ref=order_ref)
 
 
-def _bought(item: PurchaseOf | CrmError, region: str) -> Bought | CrmError:
-    if isinstance(item, CrmError):
-        return item
+def _bought(item: PurchaseOf, region: str) -> Bought | CrmError:
     try:
         return item.bought(item.contact_id or item.identity.sender(region))  # type: ignore[union-attr]
     except CrmError as refusal:

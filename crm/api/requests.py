@@ -187,9 +187,9 @@ FACTS: Final[Mapping[str, Callable[[ApiRequest], Awaitable[Any]]]] = {
 """What a handler learns of its request by the name of an argument.
 
 `now` is when it arrived, in UTC; `by` what the books say about who did it; `trusted` whether they may adjust
-points, as a manager does; `me` the member who is signed in, on the
-routes that are for members; `region` the country of phone numbers written without one; `vault` what encrypts
-secrets; `house` what holds for all channel accounts; `once` its identity for retries, where the caller gave it an
+points, as a manager does; `me` the member who is signed in, on the routes that are for members; `region` the country of
+phone numbers written without one; `vault` what encrypts secrets; `house` what holds for all channel accounts; `once`
+the request's identity for retries, where the caller gave it an
 Idempotency-Key.
 """
 

@@ -14,6 +14,7 @@ from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 
+from crm.api import survivors
 from crm.api.auth import PUBLIC
 from crm.api.requests import FACTS
 from crm.errors import CrmError
@@ -96,7 +97,7 @@ def _with_facts(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     signature = inspect.signature(function)
     facts = [(name, FACTS[name]) for name in signature.parameters if name in FACTS]
-    if not facts:
+    if not facts and "contact_id" not in signature.parameters:
         return function
 
     @functools.wraps(function)
@@ -105,7 +106,7 @@ def _with_facts(function: Callable[..., Any]) -> Callable[..., Any]:
             arguments[name] = await fact(request)  # type: ignore[arg-type]
         if "request" in signature.parameters:
             arguments["request"] = request
-        return await function(**arguments)
+        return await survivors.carry_out(function, arguments, request)  # type: ignore[arg-type]
 
     kept = {name: each for name, each in signature.parameters.items() if name not in FACTS and name != "request"}
     first = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=AnyRequest)

@@ -127,6 +127,11 @@ def created(made: Sequence[Contact], *, now: datetime) -> list[Insert]:
     ]
 
 
+def updated(contact: Contact) -> Update:
+    """The part of a write that stores a contact's fields; its identities and tags have parts of theirs."""
+    return Update(contacts, _COLUMNS, [tuple(getattr(contact, name) for name in _COLUMNS)], 1)
+
+
 async def save(session: Session, *, before: Contact, after: Contact, now: datetime) -> list[Insert | Update]:
     """What has to be written to turn a locked contact into what it shall be; what has to go is gone already.
 
@@ -145,7 +150,7 @@ async def save(session: Session, *, before: Contact, after: Contact, now: dateti
         await tags.remove(session, contact_id=before.id, tags=removed)
     confirmed = [key for key, identity in wanted.items() if key in known and identity != known[key]]
     return [
-        Update(contacts, _COLUMNS, [tuple(getattr(after, name) for name in _COLUMNS)], 1),
+        updated(after),
         identities.added([(before.id, new)], now=now),
         identities.confirmed(before.id, [wanted[key] for key in confirmed]),
         tags.added([(before.id, [tag for tag in after.tags if tag not in before.tags])], now=now),

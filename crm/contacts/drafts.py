@@ -77,7 +77,7 @@ def contact_of(draft: Draft, *, region: str, now: datetime) -> Contact:
         id=uuid7(), identities=identities.unique(found), version=1, created_at=now, updated_at=now,
         attributes=attributes.merged({}, draft.attributes), **values,
     )  # fmt: skip
-    return _valid(contact, errors)
+    return checked(contact, errors)
 
 
 def merged(contact: Contact, changes: Mapping[str, Any], *, now: datetime) -> Contact:
@@ -90,20 +90,21 @@ def merged(contact: Contact, changes: Mapping[str, Any], *, now: datetime) -> Co
     if "attributes" in changes:
         patch = changes["attributes"]
         values["attributes"] = {} if patch is None else attributes.merged(contact.attributes, patch)
-    return _valid(replace(contact, **values), errors)
+    return checked(replace(contact, **values), errors)
 
 
 def identified(contact: Contact, identity: Identity) -> Contact:
     """The contact with one identity more, or with one that it has verified. Raises InvalidContact."""
-    return _valid(replace(contact, identities=identities.unique([*contact.identities, identity])), [])
+    return checked(replace(contact, identities=identities.unique([*contact.identities, identity])), [])
 
 
 def tagged(contact: Contact, tag: str) -> Contact:
     """The contact with this tag. Raises InvalidTag, InvalidContact."""
-    return _valid(replace(contact, tags=sorted({*contact.tags, tags.clean(tag)})), [])
+    return checked(replace(contact, tags=sorted({*contact.tags, tags.clean(tag)})), [])
 
 
-def _valid(contact: Contact, errors: list[FieldError]) -> Contact:
+def checked(contact: Contact, errors: list[FieldError]) -> Contact:
+    """The contact, if it is valid as a whole too. Raises InvalidContact, with the `errors` that were found before."""
     errors.extend(attributes.problems(contact.attributes))
     if len(contact.identities) > identities.COUNT_MAX:
         errors.append(FieldError("/identities", "too_many", f"a contact has at most {identities.COUNT_MAX} identities"))

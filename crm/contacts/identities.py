@@ -190,6 +190,27 @@ async def remove(session: Session, *, contact_id: UUID, addresses: Sequence[Addr
     )
 
 
+async def give(session: Session, *, before: UUID, after: UUID, addresses: Sequence[Address]) -> None:
+    """Let identities of one contact be those of another, as they are."""
+    await session.execute(
+        """
+        WITH given AS (
+            UPDATE contact_identities i SET contact_id = $2
+            FROM unnest($3::text[], $4::text[], $5::text[]) AS v (value, kind, account)
+            WHERE i.contact_id = $1 AND i.value = v.value AND i.kind = v.kind AND i.account = v.account
+            RETURNING i.value, i.kind, i.account
+        )
+        UPDATE identity_directory d SET contact_id = $2 FROM given g
+        WHERE d.value = g.value AND d.kind = g.kind AND d.account = g.account AND d.contact_id = $1
+        """,
+        before,
+        after,
+        [key.value for key in addresses],
+        [key.kind for key in addresses],
+        [key.account for key in addresses],
+    )
+
+
 def taken(identity: Identity, *, by: UUID) -> IdentityTaken:
     """The refusal of an identity that has another owner."""
     return IdentityTaken(

@@ -49,10 +49,12 @@ class Session:
     A query is SQL text with `$1` placeholders, or a SQLAlchemy Core statement (then without arguments).
     """
 
-    __slots__ = ("driver",)
+    __slots__ = ("_undo", "driver")
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, undo: str | None = None) -> None:
+        """`undo` is the statement that takes back all that was done so far, where something can be."""
         self.driver = driver
+        self._undo = undo
 
     async def fetch(self, query: Query, *args: Any) -> list[Record]:
         """All rows."""
@@ -78,6 +80,11 @@ class Session:
             status = await self.driver.execute(text)
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
+
+    async def start_over(self) -> None:
+        """Take back what was written and locked so far, for whoever tries again in another way."""
+        if self._undo is not None:
+            await self.driver.execute(self._undo)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -121,7 +128,7 @@ class Database:
         async with self._pool.acquire() as connection:
             await connection.execute("BEGIN")
             try:
-                yield Session(connection)
+                yield Session(connection, undo="ROLLBACK; BEGIN")
             except BaseException:
                 await _roll_back(connection)
                 raise

@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Column, Integer, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm.contacts import aliases
 from crm.db import writes
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
@@ -130,7 +131,7 @@ async def apply_all(session: Session, *, changes: Sequence[Change], now: datetim
     known = [(*messages[change.of], change) for change in changes if change.of in messages]
     new = await _write(session, known, now=now)
     await writes.write(session, [_waiting([change for change in changes if change.of not in messages], now)])
-    await _blank(session, [(of, id) for of, id, change in known if change.kind == "unsent"])  # noqa: A001
+    await _empty(session, [(of, id) for of, id, change in known if change.kind == "unsent"])  # noqa: A001
     applied = []
     for change in changes:
         if change.of not in messages:
@@ -257,12 +258,11 @@ async def _write(
     return {(row["interaction_id"], row["key"]) for row in rows}
 
 
-async def _blank(session: Session, interactions: Iterable[tuple[UUID, UUID]]) -> None:
-    by_contact: dict[UUID, list[UUID]] = {}
-    for contact_id, interaction_id in interactions:
-        by_contact.setdefault(contact_id, []).append(interaction_id)
-    for contact_id, ids in by_contact.items():
-        await session.execute("SELECT blank_interactions($1, $2)", contact_id, ids)
+async def _empty(session: Session, interactions: Collection[tuple[UUID, UUID]]) -> None:
+    """Take the content from messages that were taken back."""
+    if interactions:
+        contact_ids, ids = zip(*interactions, strict=True)
+        await session.execute("SELECT empty_interactions($1, $2)", list({*contact_ids}), list(ids))
 
 
 def _waiting(changes: Iterable[Change], now: datetime) -> Insert:
@@ -364,15 +364,15 @@ _RAISE_WATERMARK: Final = """
     WHERE m.until < excluded.until
 """
 
-_MARKED: Final = """
-    SELECT contact_id, id, source, external_id FROM interactions
-    WHERE contact_id = $1 AND id IN (
+_MARKED: Final = f"""
+    SELECT i.contact_id, i.id, i.source, i.external_id
+    FROM {aliases.known_as("$1::uuid")} who CROSS JOIN LATERAL (
         SELECT id FROM interactions
-        WHERE contact_id = $1 AND occurred_at > $3 AND occurred_at <= $4 AND source = $2 AND direction = 'outbound'
+        WHERE contact_id = who.id AND occurred_at > $3 AND occurred_at <= $4 AND source = $2 AND direction = 'outbound'
             AND external_id IS NOT NULL
         ORDER BY occurred_at DESC, id DESC LIMIT $5
-    )
-    ORDER BY id FOR NO KEY UPDATE
+    ) n JOIN interactions i ON i.contact_id = who.id AND i.id = n.id
+    ORDER BY i.contact_id, i.id FOR NO KEY UPDATE OF i
 """
 
 _MARKED_BEFORE: Final = f"""

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from crm.contacts import aliases
 from crm.contacts.contacts import ContactNotFound
 from crm.db.session import Session
 from crm.interactions import changes
@@ -101,8 +102,13 @@ def _query(after: bool) -> str:
                         ELSE split_part(kind, '.', 1) = ANY ($4) AND direction IS DISTINCT FROM 'internal'
                     END) IS TRUE AS shown,
                     row_number() OVER (ORDER BY occurred_at DESC, id DESC) AS place
-                FROM interactions
-                WHERE contact_id = c.id{" AND (occurred_at, id) < ($5, $6)" if after else ""}
+                FROM (
+                    SELECT n.* FROM {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
+                        SELECT * FROM interactions
+                        WHERE contact_id = who.id{" AND (occurred_at, id) < ($5, $6)" if after else ""}
+                        ORDER BY occurred_at DESC, id DESC LIMIT $3
+                    ) n
+                ) happened
                 ORDER BY occurred_at DESC, id DESC LIMIT $3
             ) newest
             WHERE shown OR place = $3

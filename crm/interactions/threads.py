@@ -9,6 +9,7 @@ from uuid import UUID
 from asyncpg import Record
 from sqlalchemy import BigInteger, Column, Table, Text, Uuid
 
+from crm.contacts import aliases
 from crm.contacts.contacts import ContactNotFound
 from crm.db import writes
 from crm.db.ids import uuid7
@@ -32,7 +33,7 @@ threads = Table(
 )
 
 _COLUMNS: Final = tuple(column.name for column in threads.c)
-_VIEW: Final = "contact_id, id, account_id, channel, opened_at, last_at, last_inbound_at, messages_count"
+_VIEW: Final = "t.id, t.account_id, t.channel, t.opened_at, t.last_at, t.last_inbound_at, t.messages_count"
 
 
 class ThreadNotFound(NotFound):
@@ -147,11 +148,14 @@ async def assign(session: Session, *, said: Sequence[Said]) -> list[UUID]:
 async def get(session: Session, *, contact_id: UUID, thread_id: UUID) -> Thread:
     """One thread of a contact. Raises ThreadNotFound."""
     row = await session.fetchrow(
-        f"SELECT {_VIEW} FROM threads WHERE contact_id = $1 AND id = $2", contact_id, thread_id
-    )
+        f"""
+        SELECT {_VIEW} FROM {aliases.known_as("$1::uuid")} who JOIN threads t ON t.contact_id = who.id AND t.id = $2
+        """,
+        contact_id, thread_id,
+    )  # fmt: skip
     if row is None:
         raise ThreadNotFound("This contact has no thread with this id.")
-    return _view(row)
+    return _view(contact_id, row)
 
 
 async def page(session: Session, *, contact_id: UUID, before: tuple[datetime, UUID] | None, limit: int) -> list[Thread]:
@@ -162,9 +166,12 @@ async def page(session: Session, *, contact_id: UUID, before: tuple[datetime, UU
     rows = await session.fetch(
         f"""
         SELECT t.* FROM contacts c LEFT JOIN LATERAL (
-            SELECT {_VIEW} FROM threads
-            WHERE contact_id = c.id AND ($3::timestamptz IS NULL OR (last_at, id) < ($3, $4))
-            ORDER BY last_at DESC, id DESC LIMIT $2
+            SELECT n.* FROM {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
+                SELECT {_VIEW} FROM threads t
+                WHERE t.contact_id = who.id AND ($3::timestamptz IS NULL OR (t.last_at, t.id) < ($3, $4))
+                ORDER BY t.last_at DESC, t.id DESC LIMIT $2
+            ) n
+            ORDER BY n.last_at DESC, n.id DESC LIMIT $2
         ) t ON true
         WHERE c.id = $1
         ORDER BY t.last_at DESC, t.id DESC
@@ -173,7 +180,7 @@ async def page(session: Session, *, contact_id: UUID, before: tuple[datetime, UU
     )  # fmt: skip
     if not rows:
         raise ContactNotFound("No contact has this id.")
-    return [] if rows[0]["id"] is None else [_view(row) for row in rows]
+    return [] if rows[0]["id"] is None else [_view(contact_id, row) for row in rows]
 
 
 def _opened(said: Said) -> _Open:
@@ -185,8 +192,8 @@ def _row(thread: _Open) -> tuple[object, ...]:
     return tuple(getattr(thread, name) for name in _COLUMNS)
 
 
-def _view(row: Record) -> Thread:
-    return Thread(**dict(row))
+def _view(contact_id: UUID, row: Record) -> Thread:
+    return Thread(contact_id, *row)
 
 
 _NEAR: Final = f"""

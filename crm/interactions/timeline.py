@@ -11,6 +11,7 @@ from sqlalchemy import Column, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
+from crm.contacts import aliases
 from crm.contacts.contacts import ContactNotFound
 from crm.db.ids import uuid7
 from crm.db.session import Session
@@ -26,7 +27,7 @@ CHANNELS = (
 """The channels that are known by name. Others may be used: a short lower-case name."""
 RESERVED_KINDS = frozenset({
     "case", "challenge", "consent", "contact", "event", "membership", "offer", "playbook", "points", "purchase",
-    "referral", "reward", "survey", "tier", "voucher",
+    "referral", "reward", "survey", "task", "tier", "voucher",
 })  # fmt: skip
 """How the kinds begin, up to a dot, that are written beside a fact of ours and must not be claimed without one."""
 AHEAD_MAX = timedelta(days=1)
@@ -337,9 +338,12 @@ def _page_query(given: tuple[str, ...], after: bool) -> str:
         conditions += f" AND (occurred_at, id) < (${len(given) + 3}, ${len(given) + 4})"
     return f"""
         SELECT i.* FROM contacts c LEFT JOIN LATERAL (
-            SELECT {", ".join(_COLUMNS[1:])}, {_CHANGES} FROM interactions
-            WHERE contact_id = c.id{conditions}
-            ORDER BY occurred_at DESC, id DESC LIMIT $2
+            SELECT n.* FROM {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
+                SELECT {", ".join(_COLUMNS[1:])}, {_CHANGES} FROM interactions
+                WHERE contact_id = who.id{conditions}
+                ORDER BY occurred_at DESC, id DESC LIMIT $2
+            ) n
+            ORDER BY n.occurred_at DESC, n.id DESC LIMIT $2
         ) i ON true
         WHERE c.id = $1
         ORDER BY i.occurred_at DESC, i.id DESC
@@ -355,11 +359,11 @@ _FILTERS = {
     # The words of a message are those of its own text and of later ones, each found by an index of the contact's.
     "words": """id IN (
         SELECT w.id FROM interactions w
-        WHERE w.contact_id = c.id AND message_words(w.subject, w.body) @@ message_query({0})
+        WHERE w.contact_id = who.id AND message_words(w.subject, w.body) @@ message_query({0})
             AND (w.body IS NOT NULL OR w.subject IS NOT NULL)
         UNION ALL
         SELECT h.interaction_id FROM interaction_changes h
-        WHERE h.contact_id = c.id AND message_words(NULL, h.data ->> 'text') @@ message_query({0})
+        WHERE h.contact_id = who.id AND message_words(NULL, h.data ->> 'text') @@ message_query({0})
             AND h.kind = 'edited'
     )""",
 }

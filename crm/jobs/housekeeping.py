@@ -4,6 +4,8 @@ from datetime import datetime, timedelta
 
 from crm.db import idempotency, queue
 from crm.db.session import Database
+from crm.interactions import retention
+from crm.keepers import KEEPERS
 
 IDEMPOTENCY_KEYS_KEPT = timedelta(hours=72)
 QUEUE_LOG_KEPT = timedelta(days=30)
@@ -13,6 +15,17 @@ async def purge_idempotency_keys(database: Database, *, now: datetime) -> None:
     """A retry later than this is a new request."""
     async with database.begin() as session:
         await idempotency.purge(session, older_than=now - IDEMPOTENCY_KEYS_KEPT)
+
+
+async def keep_retention(database: Database, *, now: datetime) -> None:
+    """Each batch in a transaction of its own: a night that is broken off goes on where it stopped."""
+    async with database.begin() as session:
+        if not await retention.begin(session, now=now):
+            return
+    going_on = True
+    while going_on:
+        async with database.begin() as session:
+            going_on = await retention.advance(session, keepers=KEEPERS, now=now)
 
 
 async def purge_queue_log(database: Database, *, now: datetime) -> None:

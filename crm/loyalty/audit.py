@@ -203,21 +203,27 @@ _CHAIN: Final = _differences(
     _Value("movement.digest", "digest_break[2]", "digest_break[3]", "'seq ' || ltrim(digest_break[1])"),
 )
 
-# A lot's points are pending until it is active, then available; those of a deficit are below zero.
+# A lot's points are pending until it is active, then available; those of a deficit are below zero. A merge takes a lot
+# into another account, where it is the same lot; points come back to an account that had it only if they had gone.
 _LOTS: Final = _differences(
     f"""
     WITH moved AS (
         SELECT contact_id, program_id, lot_id AS id,
-            sum(points) FILTER (WHERE from_bucket IN ('issued', 'transferred')) AS amount,
+            (min(ARRAY[seq, points]) FILTER (WHERE from_bucket IN ('issued', 'transferred')))[2] AS first,
+            sum(points) FILTER (WHERE from_bucket IN ('issued', 'transferred')) AS credited,
+            coalesce(sum(points) FILTER (WHERE to_bucket = 'transferred'), 0) AS given,
             sum({_into("available")} + {_into("pending")}::numeric) AS remaining, sum({_into("held")}) AS held,
             bool_or('available' IN (from_bucket, to_bucket)) AS active
         FROM points_movements GROUP BY contact_id, program_id, lot_id
+    ), whole AS (
+        SELECT *, max(first) OVER (PARTITION BY program_id, id) AS amount FROM moved
     )
-    SELECT FINDINGS FROM moved m FULL JOIN points_lots l USING (contact_id, program_id, id)
+    SELECT FINDINGS FROM whole m FULL JOIN points_lots l USING (contact_id, program_id, id)
     """,
     _Value("lot", "'a lot'", "CASE WHEN l.kind IS NULL THEN 'none' END"),
     _Value("lot.movements", "'movements'", "CASE WHEN m.active IS NULL THEN 'none' END"),
     _Value("lot.amount", "CASE l.kind WHEN 'regular' THEN m.amount ELSE 0 END", "l.amount"),
+    _Value("lot.credited", "CASE l.kind WHEN 'regular' THEN least(credited, m.amount + given) END", "credited"),
     _Value("lot.remaining", "m.remaining", "l.remaining"),
     _Value("lot.held", "m.held", "l.held"),
     _Value("lot.active", "m.active", "l.active"),

@@ -5,7 +5,7 @@ Every change is a movement of points of one lot from one bucket to another, so t
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from heapq import heapify, heappop, heappush
@@ -20,6 +20,10 @@ from crm.loyalty.limits import Used
 from crm.loyalty.lots import Hold, HoldChange, Lot, LotChange, Phase, due_of
 from crm.loyalty.movements import Movement, Transaction, chain
 
+MERGED: Final = "merged"
+"""The status of an account whose contact was merged into another, and its points with it."""
+ERASED: Final = "erased"
+"""The status of an account whose contact was forgotten."""
 POINTS_MAX: Final = 2**53 - 1
 """The largest balance and the largest post: what a JSON reader with doubles still reads exactly."""
 
@@ -109,6 +113,10 @@ class Book:
     milestones_reached: list[int] = field(default_factory=list)
     touched: bool = False
     """Whether the account changed in another way than by what stands above."""
+    home: "Book | None" = None
+    """Of a merged account, the survivor's, once it is known."""
+    lend: Callable[[int, Callable[[Lot], bool], str], None] | None = None
+    """Brings from there what `take_back` may take."""
 
     @property
     def is_due(self) -> bool:
@@ -362,12 +370,10 @@ class Book:
         `policy` is `only_pending`, `within_balance` or `unlimited`. Returns how many points it could reach; needs all
         open lots.
         """
-        waiting = sorted(
-            (lot for lot in self.lots.values() if lot.remaining > 0 and not lot.active), key=_spending_order
-        )
-        reachable = waiting if policy == "only_pending" else [*waiting, *self.spendable()]
+        if self.lend is not None:
+            self.lend(points, own, policy)
         missing = points
-        for lot in sorted(reachable, key=lambda lot: not own(lot)):
+        for lot in self.within_reach(own=own, policy=policy):
             taken = min(lot.remaining, missing)
             if taken:
                 self._move(lot, "available" if lot.active else "pending", "revoked", taken)
@@ -376,6 +382,41 @@ class Book:
             self._move(self._deficit_lot(), "available", "revoked", missing)
             missing = 0
         return points - missing
+
+    def within_reach(self, *, own: Callable[[Lot], bool], policy: str) -> list[Lot]:
+        """The known lots from which `take_back` takes, in its order."""
+        waiting = sorted(
+            (lot for lot in self.lots.values() if lot.remaining > 0 and not lot.active), key=_spending_order
+        )
+        reachable = waiting if policy == "only_pending" else [*waiting, *self.spendable()]
+        return sorted(reachable, key=lambda lot: not own(lot))
+
+    def give_away(self, lot: Lot, points: int) -> None:
+        """Let points of a lot go to another account, whether they have begun or not."""
+        self._move(lot, "available" if lot.active else "pending", "transferred", points)
+
+    def write_off(self, lot: Lot) -> None:
+        """Revoke what is left of a lot."""
+        self._move(lot, "available" if lot.active else "pending", "revoked", lot.remaining)
+
+    def take_over(self, given: Lot, points: int, *, reason: str, by: str) -> None:
+        """Receive points of a lot of another account of the same person: it is the same lot here, with the same id.
+
+        Where it has been here before, the points return to it. They count towards the tiers if they have yet to begin.
+        """
+        lot = self.lots.get(given.id)
+        if lot is None:
+            qualifying = given.qualifying and not given.active
+            lot = replace(given, remaining=0, held=0, qualifying=qualifying)
+            self.lots[lot.id] = lot
+            self.new_lot_ids.add(lot.id)
+        else:
+            self.move_end(lot, given.expires_at, reason=reason, at=self.now, by=by)
+            lot.active, lot.activates_at, lot.cancels_at = given.active, given.activates_at, given.cancels_at
+        self._move(lot, "transferred", "available" if lot.active else "pending", points)
+        if lot.active:
+            self._became_available(lot, points)
+        self._note_due(lot)
 
     def settle(self, *, until: datetime | None = None, before: Phase | None = None) -> None:
         """Write down what time alone has done up to `until`, or else `now`, each thing at its own instant.

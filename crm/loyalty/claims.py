@@ -229,6 +229,7 @@ async def page(
         f"""
         {_VIEW}
         WHERE c.contact_id = $1 AND ($2::uuid IS NULL OR c.offer_id = $2) AND ($3::uuid IS NULL OR c.id < $3)
+            AND EXISTS (SELECT FROM contacts WHERE id = $1)
         ORDER BY c.id DESC LIMIT $4
         """,
         contact_id, offer_id, before, limit,

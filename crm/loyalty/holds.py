@@ -191,6 +191,7 @@ async def page(
         f"""
         SELECT {_VIEW} FROM holds
         WHERE contact_id = $1 AND program_id = coalesce($3, (SELECT id FROM programs WHERE is_default))
+            AND EXISTS (SELECT FROM contacts WHERE id = $1)
             AND ($4::uuid IS NULL OR id < $4)
         ORDER BY id DESC LIMIT $5
         """,

@@ -3,12 +3,13 @@
 A post is `lock`, a plan in memory, `write`: two round trips before COMMIT, for one account or a thousand.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from crm.contacts import aliases
 from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency
 from crm.db.session import Session
@@ -16,7 +17,7 @@ from crm.db.writes import Insert, Update, write
 from crm.errors import Conflict, Unavailable
 from crm.interactions import timeline
 from crm.loyalty import programs, rows
-from crm.loyalty.books import Book, TierChange
+from crm.loyalty.books import ERASED, MERGED, Book, TierChange
 from crm.loyalty.lots import Lot
 from crm.loyalty.movements import Transaction
 from crm.loyalty.programs import Program, ProgramNotFound, ProgramRequired
@@ -56,6 +57,10 @@ _ORDER_LOTS: Final = f"""
     WHERE program_id = $1 AND (contact_id, order_ref) IN (SELECT * FROM unnest($2::uuid[], $3::text[]))
 """
 
+_LOTS: Final = f"""
+    SELECT contact_id, {_LOT_FIELDS} FROM points_lots WHERE contact_id = $1 AND program_id = $2 AND id = ANY ($3)
+"""
+
 _TIMELINE_KINDS: Final[Mapping[str, str]] = {
     "earn": "points.earned",
     "redeem": "points.redeemed",
@@ -92,6 +97,8 @@ class Locked:
     program: Program
     books: dict[UUID, Book]
     orders: dict[str, UUID]
+    kept_by: dict[str, UUID]
+    """Under which id what is known of an order is kept: an alias of its contact, where it came before a merge."""
     subject: Subject | None
     now: datetime
     strangers: frozenset[UUID] = frozenset()
@@ -99,10 +106,14 @@ class Locked:
     referrals: dict[UUID, Referred] = field(default_factory=dict)
     """Those that are open or were decided by one of the orders, by the friend; the other side is locked too."""
 
-    def book(self, contact_id: UUID) -> Book:
-        """The contact's book, with everything due at `now` already in it. Raises ContactNotFound, NotEnrolled."""
+    def book(self, contact_id: UUID, *, also: Container[str] = ()) -> Book:
+        """The contact's book, with everything due at `now` already in it.
+
+        That of a contact who was merged or erased is given only where `also` has its status, for undoing what happened
+        before. Raises ContactNotFound, NotEnrolled.
+        """
         book = self.books.get(contact_id)
-        if book is not None:
+        if book is not None and (book.status not in {MERGED, ERASED} or book.status in also):
             return book
         if contact_id in self.strangers:
             raise NotEnrolled("This program has members by invitation: PUT …/memberships/{program_id} enrols them.")
@@ -167,10 +178,13 @@ async def lock(
     referred = rows.referrals_of(header["referrals"])
     if any(referral.contact_id in books and referral.other_id not in books for referral in referred.values()):
         raise Unavailable("Somebody referred this member at this moment. Send the request again.")
+    kept_by = {ref: UUID(owner) for ref, owner in (header["orders"] or {}).items()}
+    known = await aliases.survivors(session, ids=set(kept_by.values()) - books.keys())
     return Locked(
         program=program,
         books=books,
-        orders={ref: UUID(owner) for ref, owner in (header["orders"] or {}).items()},
+        orders={ref: known.get(owner, owner) for ref, owner in kept_by.items()},
+        kept_by=kept_by,
         subject=rows.subject_of(header["subject"]),
         now=now,
         strangers=strangers,
@@ -241,6 +255,16 @@ async def know_all_lots(session: Session, *, books: Sequence[Book]) -> None:
         by_contact[contact_id].lots.setdefault(lot.id, lot)
 
 
+async def know_lots(session: Session, *, book: Book, lot_ids: Iterable[UUID]) -> None:
+    """Read those of these lots that have been in the account, whatever became of them."""
+    unknown = [lot_id for lot_id in lot_ids if lot_id not in book.lots]
+    if not unknown:
+        return
+    for _, *values in await session.fetch(_LOTS, book.contact_id, book.program_id, unknown):
+        lot = Lot(*values)
+        book.lots[lot.id] = lot
+
+
 async def find_subject(session: Session, *, contact_id: UUID, transaction_id: UUID) -> Subject | None:
     """An earlier transaction of a locked account, for a post that learns only then that it is about it."""
     return rows.subject_of(await session.fetchval("SELECT points_subject($1, $2)", contact_id, transaction_id))
@@ -271,6 +295,9 @@ async def write_down(
     Raises Unavailable where another request took a directory entry of `facts` at the same moment: sent again, the
     request meets that entry under the lock and is told.
     """
+    for book in list(locked.books.values()):
+        if book.status == MERGED and book.changed:
+            await _return_points(session, locked, book)
     books = [book for book in locked.books.values() if book.changed]
     told = [*entries]
     for book in books:
@@ -293,6 +320,14 @@ async def write_down(
         from crm.loyalty import tier_rewards
 
         await tier_rewards.give(session, locked=locked, books=books)
+
+
+async def _return_points(session: Session, locked: Locked, book: Book) -> None:
+    from crm.loyalty import homes  # a merge is posts of its own
+
+    by = book.transactions[-1].by if book.transactions else "system"
+    await homes.know(session, locked=locked, book=book, by=by)
+    await homes.return_points(session, book=book, by=by)
 
 
 def claim_orders(program_id: UUID, owners: Mapping[str, UUID]) -> Insert:

@@ -107,6 +107,7 @@ async def page(session: Session, *, contact_id: UUID, after: UUID | None, limit:
     rows = await session.fetch(
         f"""
         SELECT {_VIEW} FROM loyalty_accounts WHERE contact_id = $1 AND ($2::uuid IS NULL OR program_id > $2)
+            AND EXISTS (SELECT FROM contacts WHERE id = $1)
         ORDER BY program_id LIMIT $3
         """,
         contact_id, after, limit,

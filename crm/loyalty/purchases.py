@@ -13,6 +13,7 @@ from asyncpg import Record
 from sqlalchemy import BigInteger, Column, LargeBinary, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm.contacts import aliases
 from crm.contacts.identities import IdentityAmbiguous
 from crm.db import idempotency
 from crm.db.session import Session
@@ -164,8 +165,9 @@ async def owners(session: Session, *, program_id: UUID | None, order_refs: Colle
         return {}
     rows = await session.fetch(
         """
-        SELECT order_ref, contact_id FROM order_directory
-        WHERE program_id = coalesce($1, (SELECT id FROM programs WHERE is_default)) AND order_ref = ANY ($2)
+        SELECT d.order_ref, coalesce(a.contact_id, d.contact_id) AS contact_id
+        FROM order_directory d LEFT JOIN contact_alias_directory a ON a.alias_id = d.contact_id
+        WHERE d.program_id = coalesce($1, (SELECT id FROM programs WHERE is_default)) AND d.order_ref = ANY ($2)
         """,
         program_id, list(order_refs),
     )  # fmt: skip
@@ -181,10 +183,14 @@ async def page(
     """
     rows = await session.fetch(
         f"""
-        SELECT {_VIEW} FROM purchases p
-        WHERE contact_id = $1 AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
-            AND ($3::timestamptz IS NULL OR (occurred_at, order_ref) < ($3, $4))
-        ORDER BY occurred_at DESC, order_ref DESC LIMIT $5
+        SELECT p.* FROM contacts c CROSS JOIN LATERAL {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
+            SELECT {_VIEW} FROM purchases p
+            WHERE contact_id = who.id AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
+                AND ($3::timestamptz IS NULL OR (occurred_at, order_ref) < ($3, $4))
+            ORDER BY occurred_at DESC, order_ref DESC LIMIT $5
+        ) p
+        WHERE c.id = $1
+        ORDER BY p.occurred_at DESC, p.order_ref DESC LIMIT $5
         """,
         contact_id, program_id, after[0] if after else None, after[1] if after else None, limit,
     )  # fmt: skip
@@ -267,13 +273,11 @@ async def _stored(
     session: Session, locked: Locked, known: Sequence[tuple[UUID, Bought]]
 ) -> dict[tuple[UUID, str], Mapping[str, Any]]:
     """Purchases that are recorded already, for orders that the directory gives to the same contact."""
-    keys = [
-        (buyer, item.purchase.order_ref) for buyer, item in known if locked.orders.get(item.purchase.order_ref) == buyer
-    ]
-    if not keys:
+    refs = {item.purchase.order_ref for buyer, item in known if locked.orders.get(item.purchase.order_ref) == buyer}
+    if not refs:
         return {}
-    rows = await session.fetch(_STORED, locked.program.id, *map(list, zip(*keys, strict=True)))
-    return {(row["contact_id"], row["order_ref"]): dict(row) for row in rows}
+    rows = await session.fetch(_STORED, locked.program.id, [locked.kept_by[ref] for ref in refs], list(refs))
+    return {(locked.orders[row["order_ref"]], row["order_ref"]): dict(row) for row in rows}
 
 
 class Plan:
@@ -305,6 +309,8 @@ class Plan:
         owner = self.locked.orders.get(purchase.order_ref) or self.claims.get(purchase.order_ref)
         if owner is not None and owner != contact_id:
             raise OrderRefReused("This order belongs to another contact.")
+        if stored is None and self.locked.kept_by.get(purchase.order_ref, contact_id) != contact_id:
+            raise OrderRefReused("Something of this order was recorded before the contact was merged.")
         content = msgspec.to_builtins(purchase)
         request_hash = hashlib.sha256(msgspec.json.encode(content)).digest()
         if stored is not None:

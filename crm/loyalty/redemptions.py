@@ -10,14 +10,16 @@ from uuid import UUID
 from asyncpg import Record
 from sqlalchemy import BigInteger, Column, Table, Text, Uuid
 
+from crm.contacts import aliases
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert, Update
 from crm.errors import Conflict, NotFound
 from crm.interactions import timeline
-from crm.loyalty import balances, catalogue, journal, vouchers
+from crm.loyalty import balances, catalogue, homes, journal, vouchers
 from crm.loyalty.balances import Balance
+from crm.loyalty.books import MERGED, Book
 from crm.loyalty.conversion import ConversionMissing
 from crm.loyalty.journal import Locked, OrderRefReused
 from crm.loyalty.programs import ProgramRequired
@@ -240,14 +242,15 @@ async def reverse(
     Raises RedemptionNotFound, NothingToReturn, VoucherUsed, AlreadyFulfilled.
     """
     locked = await _lock_for(session, contact_id, redemption_id, once, now)
-    subject, book = locked.subject, locked.book(contact_id)
+    subject, book = locked.subject, locked.book(contact_id, also={MERGED})
+    home = await homes.know(session, locked=locked, book=book, by=by)
     reward = None
     if subject is None or subject.cause == "reward":
         reward = await rewarded(session, contact_id=contact_id, redemption_id=redemption_id)
     elif subject.cause != "redemption":
         raise RedemptionNotFound("This contact has no redemption with this id.")
     if subject.reversed if subject else reward and reward["status"] == "reversed":
-        stored = await _stored_reversal(session, locked, contact_id, redemption_id)
+        stored = await _stored_reversal(session, home, contact_id, redemption_id)
         answer = idempotency.answer(once, contact_id=contact_id, result=stored, now=now, status=200)
         await journal.write_down(session, locked, facts=answer)
         return stored, False
@@ -274,9 +277,10 @@ async def reverse(
                 returned += points
         book.lifetime_redeemed -= paid
         transaction.points = returned
+        await homes.return_points(session, book=book, by=by)
     result = Returned(
-        transaction.id if transaction else None, returned, returned, paid - returned, balances.balance(book),
-        balances.tier(book),
+        transaction.id if transaction else None, returned, returned, paid - returned, balances.balance(home),
+        balances.tier(home),
     )  # fmt: skip
     taken = reward["stock_taken"] if reward else 0
     row = (contact_id, redemption_id, "reversed", result.transaction_id, taken if write_off else 0)
@@ -312,9 +316,13 @@ async def page(
     """
     rows = await session.fetch(
         f"""
-        {_VIEW}
-        WHERE r.contact_id = $1 AND r.program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
-            AND ($3::uuid IS NULL OR r.id < $3)
+        SELECT r.* FROM contacts c CROSS JOIN LATERAL {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
+            {_VIEW}
+            WHERE r.contact_id = who.id AND r.program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
+                AND ($3::uuid IS NULL OR r.id < $3)
+            ORDER BY r.id DESC LIMIT $4
+        ) r
+        WHERE c.id = $1
         ORDER BY r.id DESC LIMIT $4
         """,
         contact_id, program_id, before, limit,
@@ -343,8 +351,10 @@ async def of_order(
         {_VIEW}
         WHERE r.contact_id = $1 AND r.program_id = $2 AND r.order_ref = $3 AND r.reward_id IS NOT DISTINCT FROM $4
         """,
-        contact_id, locked.program.id, order_ref, reward_id,
+        locked.kept_by.get(order_ref, contact_id), locked.program.id, order_ref, reward_id,
     )  # fmt: skip
+    if row is None and locked.kept_by.get(order_ref, contact_id) != contact_id:
+        raise OrderRefReused("This order was recorded before the contact was merged: redeem without it.")
     if row is None:
         return None
     found = _view(row)
@@ -421,7 +431,7 @@ async def _program_of(session: Session, contact_id: UUID, redemption_id: UUID) -
     return program_id
 
 
-async def _stored_reversal(session: Session, locked: Locked, contact_id: UUID, redemption_id: UUID) -> Returned:
+async def _stored_reversal(session: Session, book: Book, contact_id: UUID, redemption_id: UUID) -> Returned:
     row = await session.fetchrow(
         """
         SELECT t.id, t.points, (
@@ -434,7 +444,6 @@ async def _stored_reversal(session: Session, locked: Locked, contact_id: UUID, r
         contact_id, redemption_id,
     )  # fmt: skip
     transaction_id, points, expired = (None, 0, 0) if row is None else row
-    book = locked.book(contact_id)
     return Returned(transaction_id, points, points, expired, balances.balance(book), balances.tier(book))
 
 

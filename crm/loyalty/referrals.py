@@ -287,6 +287,7 @@ async def page(
         f"""
         SELECT {_VIEW} FROM referrals
         WHERE contact_id = $1 AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
+            AND EXISTS (SELECT FROM contacts WHERE id = $1)
             AND ($3::uuid IS NULL OR id < $3)
         ORDER BY id DESC LIMIT $4
         """,

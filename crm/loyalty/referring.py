@@ -18,9 +18,9 @@ from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.db.writes import Update
 from crm.interactions import timeline
-from crm.loyalty import bonuses, journal, rows
+from crm.loyalty import bonuses, homes, journal, rows
 from crm.loyalty.basket import Purchase
-from crm.loyalty.books import Book, PointsOutOfRange
+from crm.loyalty.books import ERASED, MERGED, Book, PointsOutOfRange
 from crm.loyalty.expiry import Activation
 from crm.loyalty.journal import Locked
 from crm.loyalty.refunding import Returned
@@ -130,12 +130,15 @@ class Friends:
         if not returned.undone.complete and returned.remains >= Fraction(referral.min_spend):
             return
         sides = await session.fetch(_SIDES, [referral.contact_id, referral.other_id], referral.id)
-        await journal.know_all_lots(session, books=[self.locked.book(referral.other_id)])
+        other = self.locked.book(referral.other_id, also={MERGED, ERASED})
+        await journal.know_all_lots(session, books=[other])
+        await homes.know(session, locked=self.locked, book=other, by=self.by)
         for side in sides:
             back = bonuses.NOTHING
             if side["transaction_id"] is not None:
+                book = self.locked.book(side["contact_id"], also={MERGED, ERASED})
                 back = await bonuses.take_back(
-                    session, book=self.locked.book(side["contact_id"]), program=self.locked.program,
+                    session, book=book, program=self.locked.program,
                     transaction_id=side["transaction_id"], points=side["points"], cause=CAUSE,
                     occurred_at=returned.occurred_at, by=self.by,
                 )  # fmt: skip

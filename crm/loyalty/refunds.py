@@ -21,10 +21,10 @@ from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert
 from crm.errors import Conflict, NotFound
 from crm.interactions import timeline
-from crm.loyalty import balances, journal, referring, refunding, tier_rewards, unstamping
+from crm.loyalty import balances, homes, journal, referring, refunding, tier_rewards, unstamping
 from crm.loyalty.balances import Balance, TierProgress
 from crm.loyalty.basket import Purchase
-from crm.loyalty.books import Book
+from crm.loyalty.books import MERGED, Book
 from crm.loyalty.earning import EXACT_PLACES
 from crm.loyalty.expiry import Expiry, local_day
 from crm.loyalty.journal import Locked
@@ -175,7 +175,8 @@ async def record(
         session, program_id=program_id, contact_ids=[contact_id], now=now, lots_max=journal.LOTS_READ, once=once,
         order_refs=[order_ref], referrals=True,
     )  # fmt: skip
-    book = locked.book(contact_id)
+    book = locked.book(contact_id, also={MERGED})
+    home = await homes.know(session, locked=locked, book=book, by=by)
     facts = await session.fetchrow(_FACTS, contact_id, locked.program.id, order_ref)
     if facts is None:
         raise PurchaseNotFound("This contact has no purchase with this order reference.")
@@ -183,7 +184,7 @@ async def record(
     request_hash = hashlib.sha256(msgspec.json.encode(content)).digest()
     before: Sequence[Mapping[str, Any]] = facts["refunds"] or ()
     if (known := next((each for each in before if each["refund_ref"] == refund_ref), None)) is not None:
-        refunded = _again(known, request_hash, book)
+        refunded = _again(known, request_hash, home)
         answer = idempotency.answer(once, contact_id=contact_id, result=refunded, now=now, status=200)
         await journal.write_down(session, locked, facts=answer)
         return refunded, False
@@ -205,9 +206,10 @@ async def record(
         await stamps.plan(session)
     friends = await referring.friends(session, locked=locked, by=by)
     await friends.undo(session, whole)
+    await homes.return_points(session, book=book, by=by)
     refunded = Refunded(
         refund_ref, transaction_id, taken_back, due - taken_back, returned, expired, stamps.answers,
-        balances.balance(book), balances.tier(book),
+        balances.balance(home), balances.tier(home),
     )  # fmt: skip
     refund_id = uuid7()
     row = (

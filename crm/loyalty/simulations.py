@@ -71,7 +71,7 @@ async def _imagine(
 ) -> Locked:
     """What a lock at `now` would find for something that happens at `at`. Nothing is locked."""
     if contact_id is None:
-        return Locked(program, {_NOBODY: journal.new_book(program, _NOBODY, now)}, {}, None, now)
+        return Locked(program, {_NOBODY: journal.new_book(program, _NOBODY, now)}, {}, {}, None, now)
     found = await journal.read(
         session,
         program_id=program.id,
@@ -81,6 +81,6 @@ async def _imagine(
         periods=period_keys(local_day(at, program.terms.zone)),
     )
     if program.explicit_enrolment and not found.enrolled:
-        return Locked(program, {}, {}, None, now, strangers=frozenset({contact_id}))
+        return Locked(program, {}, {}, {}, None, now, strangers=frozenset({contact_id}))
     referrals = await referring.imagine(session, program_id=program.id, contact_id=contact_id)
-    return Locked(program, {contact_id: found.book}, {}, None, now, referrals=referrals)
+    return Locked(program, {contact_id: found.book}, {}, {}, None, now, referrals=referrals)

@@ -78,7 +78,7 @@ async def page(
         f"""
         SELECT {_COLUMNS} FROM points_transactions
         WHERE contact_id = $1 AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
-            AND seq < $3 AND ($5::text IS NULL OR cause = $5)
+            AND EXISTS (SELECT FROM contacts WHERE id = $1) AND seq < $3 AND ($5::text IS NULL OR cause = $5)
         ORDER BY seq DESC LIMIT $4
         """,
         contact_id, program_id, before if before is not None else 2**63 - 1, limit, cause,

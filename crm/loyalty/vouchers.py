@@ -9,6 +9,7 @@ from asyncpg import Record
 from sqlalchemy import BigInteger, Column, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm.contacts import aliases
 from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency
 from crm.db.ids import uuid7
@@ -49,9 +50,10 @@ _SELECTED: Final = ", ".join(f"v.{name}" for name in COLUMNS)
 # How often the contact $2 has used it already; without a contact, nothing is counted.
 _FIND: Final = f"""
     SELECT {_SELECTED}, CASE WHEN $2::uuid IS NOT NULL THEN (
-        SELECT count(*) FROM voucher_uses u
-        WHERE u.contact_id = $2 AND u.voucher_id = v.id AND u.rolled_back_at IS NULL
-    ) ELSE 0 END AS uses_of_member
+        SELECT count(*) FROM {aliases.known_as("$2")} who
+        JOIN voucher_uses u ON u.contact_id = who.id AND u.voucher_id = v.id AND u.rolled_back_at IS NULL
+    ) ELSE 0 END AS uses_of_member,
+    (SELECT k.contact_id FROM contact_alias_directory k WHERE k.alias_id = v.contact_id) AS survivor_id
     FROM code_directory d
     JOIN vouchers v ON v.contact_id = coalesce(d.contact_id, '{ANYBODY}') AND v.id = d.subject_id
     WHERE d.code = $1 AND d.kind = 'voucher'
@@ -189,7 +191,11 @@ async def page_of_contact(
     """A contact's own vouchers of every program, newest first, older than `before`. Raises ContactNotFound."""
     rows = await session.fetch(
         f"""
-        SELECT {_SELECTED} FROM vouchers v WHERE v.contact_id = $1 AND ($2::uuid IS NULL OR v.id < $2)
+        SELECT v.* FROM contacts c CROSS JOIN LATERAL {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
+            SELECT {_SELECTED} FROM vouchers v WHERE v.contact_id = who.id AND ($2::uuid IS NULL OR v.id < $2)
+            ORDER BY v.id DESC LIMIT $3
+        ) v
+        WHERE c.id = $1
         ORDER BY v.id DESC LIMIT $3
         """,
         contact_id, before, limit,
@@ -257,6 +263,7 @@ def check_end(terms: Terms, now: datetime) -> None:
 
 def _view(found: dict[str, Any], *, contact_id: UUID | None = None, now: datetime) -> Voucher:
     own = None if found["contact_id"] == ANYBODY else found["contact_id"]
+    owners = {own, found.get("survivor_id")}
     used_up = found["uses_left"] == 0
     expired = found["expires_at"] is not None and found["expires_at"] <= now
     per_member = found["uses_max_per_member"]
@@ -264,7 +271,7 @@ def _view(found: dict[str, Any], *, contact_id: UUID | None = None, now: datetim
         "cancelled": found["cancelled_at"] is not None,
         "expired": expired,
         "used_up": used_up,
-        "not_eligible": contact_id is not None and own is not None and own != contact_id,
+        "not_eligible": contact_id is not None and own is not None and contact_id not in owners,
         "limit_reached": contact_id is not None and per_member is not None and found["uses_of_member"] >= per_member,
     }
     why_not = [WhyNot(code) for code, holds in why.items() if holds]

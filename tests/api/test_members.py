@@ -487,5 +487,5 @@ def test_the_contract_tells_the_two_ways_to_sign_in_apart():
         for operation in operations.values():
             ways = {way for each in operation.get("security", ()) for way in each}
             assert ways == (
-                {"member"} if path.startswith("/v1/me") else {"bearer"} if path.startswith("/v1/") else set()
+                {"member"} if f"{path}/".startswith("/v1/me/") else {"bearer"} if path.startswith("/v1/") else set()
             )

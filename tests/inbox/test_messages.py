@@ -234,9 +234,9 @@ async def test_what_was_said_goes_by_one_door_only(desk, session):
     # Even with the door open, only content goes through it.
     with pytest.raises(asyncpg.RestrictViolationError):
         async with session.savepoint():
-            await session.execute("SET LOCAL setia.blanking TO 'on'")
+            await session.execute("SET LOCAL setia.emptying TO 'on'")
             await session.execute("UPDATE interactions SET occurred_at = now()")
-    await session.fetch("SELECT blank_interactions($1, $2)", which[0], [which[1]])
+    await session.fetch("SELECT empty_interactions($1, $2)", [which[0]], [which[1]])
     assert (await one(desk))["body"] is None
     with pytest.raises(asyncpg.RestrictViolationError):
         async with session.savepoint():
@@ -377,3 +377,48 @@ async def test_a_wish_about_ones_data_is_kept_once(desk):
     assert [each["value"] for each in kept["identities"]] == ["sari@example.com", "+628123456789"]
     assert (await desk.client.get(f"/v1/privacy-requests/{kept['id']}")).json() == kept
     assert (await desk.client.get(f"/v1/privacy-requests/{desk.account['id']}")).status_code == 404
+
+
+async def test_of_somebody_who_is_forgotten_no_delivery_and_no_change_tells_anything(desk, session):
+    await desk.hear(
+        message("m1", "nomor saya 4111"), edited("m1", "nomor saya 5500", at=at(5)),
+        reaction("r1", "m1", "❤️", at=at(6)),
+        state("m1", "read", at=at(7)), watermark("read", at(9), at=at(9)), message("b1", "tetap", who=toy("budi")),
+    )  # fmt: skip
+    await desk.hear(
+        {"event": "PrivacyRequested", "external_id": "p1", "topic": "erasure", "person": person(toy("sari")),
+         "occurred_at": at()},
+        message("b2", "juga", who=toy("budi")),
+    )  # fmt: skip
+    contact_id = (await desk.contact())["id"]
+    told = (await desk.client.get(f"/v1/contacts/{contact_id}/personal-data")).text
+    assert "4111" in told
+    assert "5500" in told
+    erased = await desk.client.post(f"/v1/contacts/{contact_id}/erasure", json={})
+    assert erased.status_code == 201, erased.text
+    for table in (
+        "interactions", "interaction_changes", "inbox_deliveries", "threads", "message_watermarks", "privacy_requests",
+    ):  # fmt: skip
+        stored = str([dict(row) for row in await session.fetch(f"SELECT * FROM {table}")])
+        for words in ("4111", "5500", "❤️", "'sari'"):
+            assert words not in stored, (table, words)
+    assert [item["body"] for item in await desk.timeline((await desk.contact(value="budi"))["id"])] == ["juga", "tetap"]
+    first = (await desk.client.get("/v1/deliveries")).json()["items"][-1]
+    assert (first["events_count"], first["purged_at"] is None) == (None, False)
+
+
+async def test_who_was_merged_keeps_threads_and_states_under_the_new_name(desk):
+    number = phone("+628123456789", verified=True)
+    await desk.hear(message("m1", "Siap", direction="outbound"), message("m2", "Halo", who=number))
+    other, kept = (await desk.contact())["id"], (await desk.contact("phone", "+628123456789"))["id"]
+    merged = await desk.client.post("/v1/merges", json={"contact_id": kept, "other_contact_id": other})
+    assert merged.status_code == 201, merged.text
+    await desk.hear(watermark("read", at(20), at=at(21)), state("m1", "delivered", at=at(9)))
+    timeline = await desk.timeline(kept)
+    assert {item["external_id"]: item["state"] for item in timeline} == {"m1": "read", "m2": None}
+    page = (await desk.client.get(f"/v1/contacts/{kept}/threads")).json()["items"]
+    assert [thread["contact_id"] for thread in page] == [kept, kept]
+    one_of = page[0]["id"]
+    assert (await desk.client.get(f"/v1/contacts/{kept}/threads/{one_of}")).json() in page
+    assert len(await desk.timeline(kept, thread_id=one_of)) == 1
+    assert {item["external_id"] for item in await desk.timeline(kept, q="siap")} == {"m1"}

@@ -1,0 +1,1 @@
+"""Customer care: what people are asked, and what is done for them."""

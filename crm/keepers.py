@@ -1,0 +1,20 @@
+"""The packages that keep something of contacts, in one list for the API and the worker."""
+
+from typing import Final
+
+from crm.care.personal_data import PERSONAL_DATA as CARE
+from crm.contacts.keeping import Keeper
+from crm.contacts.personal_data import PERSONAL_DATA as CONTACTS
+from crm.inbox.personal_data import PERSONAL_DATA as INBOX
+from crm.interactions.personal_data import PERSONAL_DATA as INTERACTIONS
+from crm.loyalty import moving
+from crm.loyalty.personal_data import PERSONAL_DATA as LOYALTY
+
+KEEPERS: Final = (
+    Keeper("inbox", INBOX),
+    Keeper("loyalty", LOYALTY, moving),
+    Keeper("care", CARE),
+    Keeper("interactions", INTERACTIONS),
+    Keeper("contacts", CONTACTS),
+)
+"""In the order in which they move and are erased: what stands on something goes before it."""
