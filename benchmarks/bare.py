@@ -1,5 +1,6 @@
 """What the service is compared with: Litestar and asyncpg with nothing between them, and none of our guarantees."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +22,13 @@ SCHEMA = """
         reason text NOT NULL, at timestamptz NOT NULL
     );
 """
+DELIVERIES = """
+    CREATE TABLE bare_deliveries (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, received_at timestamptz NOT NULL, headers jsonb NOT NULL,
+        body bytea NOT NULL
+    );
+"""
+KEEP = "INSERT INTO bare_deliveries (received_at, body, headers) VALUES (now(), $1, $2)"
 UPDATE = "UPDATE bare_balances SET balance = balance + $2 WHERE contact_id = $1 RETURNING balance"
 INSERT = "INSERT INTO bare_entries (contact_id, points, reason, at) VALUES ($1, $2, $3, now())"
 AWARD = f"WITH u AS ({UPDATE}), i AS ({INSERT}) SELECT balance FROM u"
@@ -55,6 +63,14 @@ async def award(contact_id: FromPath[UUID], data: JSONBody[Award], request: Requ
         return {"balance": await connection.fetchval(AWARD, contact_id, data.points, data.reason)}
 
 
+@post("/deliveries", status_code=200)
+async def keep(request: Request[Any, Any, Any]) -> None:
+    """One row, unchecked."""
+    body, headers = await request.body(), json.dumps(dict(request.headers))
+    async with request.app.state.pool.acquire() as connection:
+        await connection.execute(KEEP, body, headers)
+
+
 def app_factory() -> ASGIApp:
     """Configured by the same settings as ours."""
     settings = Settings()
@@ -66,4 +82,4 @@ def app_factory() -> ASGIApp:
         ) as app.state.pool:
             yield
 
-    return Litestar([live, balance, award], lifespan=[lifespan], logging_config=None, openapi_config=None)
+    return Litestar([live, balance, award, keep], lifespan=[lifespan], logging_config=None, openapi_config=None)

@@ -8,7 +8,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import uvloop
@@ -117,7 +117,15 @@ async def run(
     }
 
 
-def request(method: str, path: str, *, token: str = "", key: str = "", body: Any = None) -> bytes:
+def request(
+    method: str,
+    path: str,
+    *,
+    token: str = "",
+    key: str = "",
+    headers: Mapping[str, str] | None = None,
+    body: Any = None,
+) -> bytes:
     """One prepared request; `key` is its Idempotency-Key."""
     content = b"" if body is None else json.dumps(body).encode()
     lines = [f"{method} {path} HTTP/1.1", "host: 127.0.0.1", f"content-length: {len(content)}"]
@@ -125,6 +133,7 @@ def request(method: str, path: str, *, token: str = "", key: str = "", body: Any
         lines.append(f"authorization: Bearer {token}")
     if key:
         lines.append(f"idempotency-key: {key}")
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     if body is not None:
         lines.append("content-type: application/json")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content

@@ -210,11 +210,11 @@ def environment(dsn: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def serving(stage: Stage, command: Sequence[str], dsn: str) -> AsyncIterator[Served]:
-    """Run a server on a database: one API process, with as many connections as there are clients."""
+async def serving(stage: Stage, command: Sequence[str], dsn: str, **more: str) -> AsyncIterator[Served]:
+    """Run a server on a database: one API process, as many connections as there are clients, and `more` settings."""
     port = _free_port()
     log = stage.folder / f"server-{port}.log"
-    settings = environment(dsn) | {"CRM_PORT": str(port), "CRM_POOL_SIZE_MAX": str(CLIENTS)}
+    settings = environment(dsn) | {"CRM_PORT": str(port), "CRM_POOL_SIZE_MAX": str(CLIENTS)} | more
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable, *command, env=settings, stdout=output, stderr=output, cwd=ROOT

@@ -1,8 +1,10 @@
 """The application: routes, the edge around them, and the database's life."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 
 from litestar import Litestar, Router
 from litestar.di import Provide
@@ -15,8 +17,10 @@ from crm.api import (
     backtests,
     blocked_identities,
     challenges,
+    channel_accounts,
     consents,
     contacts,
+    deliveries,
     docs,
     erasures,
     errors,
@@ -26,6 +30,7 @@ from crm.api import (
     holds,
     identities,
     imports,
+    inbox,
     insights,
     interactions,
     keys,
@@ -47,11 +52,16 @@ from crm.api import (
     segments,
     surveys,
     tasks,
+    threads,
     voucher_pools,
     vouchers,
 )
 from crm.api.edge import Edge
+from crm.api.inbox_metrics import InboxMetrics
 from crm.db.session import Database
+from crm.db.vault import Vault
+from crm.inbox.happenings import House
+from crm.inbox.reception import Reception
 from crm.settings import Settings
 
 V1 = [
@@ -88,16 +98,22 @@ V1 = [
     *referrals.handlers,
     *imports.handlers,
     *exports.handlers,
+    *threads.handlers,
+    *channel_accounts.handlers,
+    *deliveries.handlers,
+    *inbox.handlers,
 ]
 
 
 def create_app(
-    database: Callable[[], AbstractAsyncContextManager[Database]], *, region: str = "ID"
-) -> tuple[Litestar, ASGIApp]:
+    database: Callable[[], AbstractAsyncContextManager[Database]], *, region: str = "ID", vault: Vault | None = None,
+    thread_gap: timedelta = timedelta(days=1),
+) -> tuple[Litestar, ASGIApp]:  # fmt: skip
     """The Litestar application and, around it, what a server should call.
 
     `database` opens the pool when the application starts and closes it when it stops. `region` is the country of phone
-    numbers that are written without one.
+    numbers that are written without one. Without a `vault`, nobody can read secrets any more when the application has
+    stopped. `thread_gap` is how long nothing is said between two threads.
     Raises RuntimeError for a route without declared scopes, and for one that is a member's by its path or by its scope
     only.
     """
@@ -110,6 +126,7 @@ def create_app(
         async with database() as pool:
             app.state.database = pool
             app.state.authenticator = auth.Authenticator(pool)
+            app.state.reception = Reception(pool, app.state.vault)
             yield
 
     public = [*health.handlers, *docs.handlers, *surveys.public]
@@ -130,6 +147,9 @@ def create_app(
     app.state.registry = registry
     app.state.region = region
     app.state.exporting = asyncio.Semaphore(exports.EXPORTS_MAX)
+    app.state.inbox_metrics = InboxMetrics(registry)
+    app.state.vault = vault or Vault(secrets.token_hex())
+    app.state.house = House(region, thread_gap)
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             if "OPTIONS" in handler.http_methods:
@@ -155,4 +175,7 @@ def app_factory() -> ASGIApp:
         finally:
             await pool.close()
 
-    return create_app(database, region=settings.default_region)[1]
+    return create_app(
+        database, region=settings.default_region, vault=Vault.of(settings),
+        thread_gap=timedelta(hours=settings.thread_gap_hours),
+    )[1]  # fmt: skip

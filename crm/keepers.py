@@ -6,12 +6,14 @@ from crm.care.personal_data import PERSONAL_DATA as CARE
 from crm.contacts.keeping import Keeper
 from crm.contacts.personal_data import PERSONAL_DATA as CONTACTS
 from crm.exchange.personal_data import PERSONAL_DATA as EXCHANGE
+from crm.inbox.personal_data import PERSONAL_DATA as INBOX
 from crm.interactions.personal_data import PERSONAL_DATA as INTERACTIONS
 from crm.loyalty import moving
 from crm.loyalty.personal_data import PERSONAL_DATA as LOYALTY
 
 KEEPERS: Final = (
     Keeper("exchange", EXCHANGE),
+    Keeper("inbox", INBOX),
     Keeper("loyalty", LOYALTY, moving),
     Keeper("care", CARE),
     Keeper("interactions", INTERACTIONS),

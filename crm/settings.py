@@ -30,7 +30,14 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default=Path("data"),
-        description="Where Setia's own Postgres keeps its data. Used only without CRM_DATABASE_URL.",
+        description="Where Setia's own Postgres keeps its data, and `secret.key` lies where CRM_SECRET_KEY is not set.",
+    )
+    secret_key: str | None = Field(
+        default=None,
+        min_length=16,
+        repr=False,
+        description="Encrypts the secrets of channel accounts; the same for every process. Left out, a key is made "
+        "once and kept in CRM_DATA_DIR.",
     )
 
     host: str = Field(default="127.0.0.1", description="The address the API listens on; 0.0.0.0 for every interface.")
@@ -49,6 +56,16 @@ class Settings(BaseSettings):
         default="ID",
         pattern=r"^[A-Z]{2}$",
         description="The country (ISO 3166-1) of a phone number written without its country code.",
+    )
+
+    deliveries_kept_days: int = Field(
+        default=30, ge=1, le=3650, description="After how many days the content of what providers delivered is deleted."
+    )
+    thread_gap_hours: int = Field(
+        default=24,
+        ge=1,
+        le=8760,
+        description="After how many hours without a message the next one begins a new thread.",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(

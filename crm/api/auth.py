@@ -209,7 +209,7 @@ async def authorize(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
     Raises Unauthenticated, ScopeMissing, MemberTokenNeeded.
     """
     required: frozenset[str] = connection.route_handler.opt["scopes"]
-    if required is PUBLIC:
+    if required == PUBLIC:
         return
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:

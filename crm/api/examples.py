@@ -30,6 +30,9 @@ _ERASURE: Final = "0198f3be-3f40-7152-9d6e-7f8091a2b3c4"
 _BACKTEST: Final = "0198f3b8-2d41-7c93-8f60-1b3d5f7a9c26"
 _IMPORT: Final = "0198f3b8-5e17-7a40-b2d9-4c6e8f0a1b37"
 _SEGMENT: Final = "0198f3b9-1a2b-7c3d-8e4f-5a6b7c8d9e0f"
+_ACCOUNT: Final = "0198f3a2-2e7c-7f3a-ab51-4c6e8f0a2b93"
+_THREAD: Final = "0198f3a9-2e75-7c20-9d6b-5e7f9a1b3c4d"
+_DELIVERY: Final = "0198f3a9-2e70-7a1e-8b59-3c5d7e9f1a2b"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _BLOCKED: Final = "0198f3bd-4a2c-7d15-9b60-2e7f8a1c3d54"
 _CONSENT_ID: Final = "0198f3bd-7b3e-7c28-a4f1-6d9e0c2b5a83"
@@ -57,6 +60,11 @@ _SARI: Final[Mapping[str, Any]] = {
 _MESSAGE: Final[Mapping[str, Any]] = {
     "channel": "whatsapp", "kind": "message", "direction": "inbound", "occurred_at": _THEN,
     "body": "Is my order ready?", "source": "till-3", "external_id": "wamid.X",
+}  # fmt: skip
+_DELIVERED: Final[Mapping[str, Any]] = {
+    "id": _DELIVERY, "account_id": _ACCOUNT, "received_at": _THEN, "status": "processed", "verdict": "verified",
+    "key": None, "body_length": 2048, "attempts": 1, "retry_at": None, "processed_at": _NOW, "error": None,
+    "purged_at": None,
 }  # fmt: skip
 _INVITATION: Final[Mapping[str, Any]] = {
     "id": "0198f3bf-4051-7263-ae7f-8091a2b3c4d5", "survey_id": _SURVEY, "contact_id": _CONTACT, "kind": "csat",
@@ -250,7 +258,42 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "InteractionOf": {**_MESSAGE, "identity": {"kind": "whatsapp", "value": "+62 812-3456-789"}},
     "Interaction": {
         "contact_id": _CONTACT, "id": "0198f3a9-2e74-7b0f-8c5a-4d6e8f0a2b3c", "recorded_at": _NOW, "subject": None,
-        "data": {}, "thread_id": None, "case_id": None, "by": "key:Till 3", **_MESSAGE,
+        "data": {}, "thread_id": None, "case_id": None, "by": "key:Till 3", "state": None, "error": None,
+        "edited_at": None, "unsent_at": None, "reactions": [], **_MESSAGE,
+    },
+    "Thread": {
+        "contact_id": _CONTACT, "id": _THREAD, "account_id": _ACCOUNT, "channel": "whatsapp", "opened_at": _THEN,
+        "last_at": _THEN, "last_inbound_at": _THEN, "messages_count": 1,
+    },
+    "NewChannelAccount": {
+        "provider": "whatsapp", "name": "Toko Bandung", "ref": "106540352242922",
+        "settings": {"thread_gap_hours": "24"}, "secrets": {"app_secret": "0f1e2d3c4b5a", "verify_token": "kopi-gayo"},
+        "silence_after": "P1D",
+    },
+    "ChannelAccountPatch": {"secrets": {"app_secret": "5a4b3c2d1e0f"}, "silence_after": "PT6H"},
+    "Account": {
+        "id": _ACCOUNT, "provider": "whatsapp", "channel": "whatsapp", "name": "Toko Bandung", "ref": "106540352242922",
+        "settings": {"thread_gap_hours": "24"}, "secrets": {"app_secret": True, "verify_token": True},
+        "silence_after": "P1D", "silent_since": None, "last_received_at": _THEN,
+        "last_error": {"code": "signature_invalid", "detail": "The signature does not match.", "at": _THEN},
+        "endpoint": f"/v1/inbox/whatsapp/{_ACCOUNT}", "created_at": _THEN, "updated_at": _THEN,
+    },
+    "DeliverySummary": {
+        **_DELIVERED, "events_count": 1, "failed_count": 0,
+    },
+    "DeliveryView": {
+        **_DELIVERED, "method": "POST", "url": f"/v1/inbox/whatsapp/{_ACCOUNT}",
+        "headers": {"content-type": "application/json", "x-hub-signature-256": "sha256=8f2c…"}, "query": {},
+        "body": '{"object":"whatsapp_business_account","entry":[]}', "body_encoding": "text",
+        "events": [{
+            "event": "message", "external_id": "wamid.X", "outcome": "recorded", "contact_id": _CONTACT,
+            "interaction_id": "0198f3a9-2e74-7b0f-8c5a-4d6e8f0a2b3c", "error": None,
+        }],
+    },
+    "PrivacyRequest": {
+        "id": "0198f3b9-6e81-7d45-9f62-0c2e4f6a8b35", "account_id": _ACCOUNT, "external_id": "123456",
+        "topic": "erasure", "identities": [{"kind": "email", "value": "sari@example.com", "account": ""}],
+        "data": {"orders": ["1001"]}, "occurred_at": _THEN, "recorded_at": _NOW,
     },
     "NewProgram": _NEW_PROGRAM,
     "ProgramView": {

@@ -30,6 +30,7 @@ async def ready(request: AnyRequest) -> dict[str, str]:
 @get("/metrics", scopes=PUBLIC, media_type="text/plain", documented=False)
 async def metrics(request: AnyRequest) -> Response[Any]:
     """Prometheus metrics of this process."""
+    await request.app.state.inbox_metrics.read(request.app.state.database, request.app.state.reception)
     return Response(generate_latest(request.app.state.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

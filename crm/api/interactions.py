@@ -211,30 +211,44 @@ _Until = Annotated[
     str | None,
     QueryParameter(name="to", max_length=40, schema_extra=moments.DATE_TIME, description="What occurred before."),
 ]
+_ThreadFilter = Annotated[
+    UUID | None, QueryParameter(name="thread_id", description="Only what was said in this thread.")
+]
+_Words = Annotated[
+    str | None,
+    QueryParameter(
+        name="q",
+        min_length=1,
+        max_length=200,
+        description='Messages with these words, in Indonesian or English: all of them, a "phrase", `or`, `-without`.',
+    ),
+]
 
 
 @get("/contacts/{contact_id:uuid}/timeline", scopes={"interactions:read"}, problems=(ContactNotFound,))
 async def read_timeline(
     session: Session, contact_id: FromPath[ContactId], channel: _ChannelFilter = None, kind: _KindFilter = None,
-    since: _Since = None, until: _Until = None, cursor: Cursor = None, limit: Limit = 50,
+    since: _Since = None, until: _Until = None, thread_id: _ThreadFilter = None, words: _Words = None,
+    cursor: Cursor = None, limit: Limit = 50,
 ) -> Page[Interaction]:  # fmt: skip
     """Read a contact's timeline, newest first.
 
     It holds everything that happened, on every channel: messages, visits, purchases, points, tiers.
     """
-    return await _page(session, contact_id, channel, kind, since, until, cursor, limit)
+    return await _page(session, contact_id, channel, kind, since, until, thread_id, words, cursor, limit)
 
 
 @get("/contacts/{contact_id:uuid}/interactions", scopes={"interactions:read"}, problems=(ContactNotFound,))
 async def list_interactions(
     session: Session, contact_id: FromPath[ContactId], channel: _ChannelFilter = None, kind: _KindFilter = None,
-    since: _Since = None, until: _Until = None, cursor: Cursor = None, limit: Limit = 50,
+    since: _Since = None, until: _Until = None, thread_id: _ThreadFilter = None, words: _Words = None,
+    cursor: Cursor = None, limit: Limit = 50,
 ) -> Page[Interaction]:  # fmt: skip
     """List a contact's interactions, newest first.
 
     The same as the timeline.
     """
-    return await _page(session, contact_id, channel, kind, since, until, cursor, limit)
+    return await _page(session, contact_id, channel, kind, since, until, thread_id, words, cursor, limit)
 
 
 @get(
@@ -251,12 +265,13 @@ async def get_interaction(
 
 async def _page(
     session: Session, contact_id: UUID, channel: str | None, kind: str | None, since: str | None, until: str | None,
-    cursor: str | None, limit: int,
+    thread_id: UUID | None, words: str | None, cursor: str | None, limit: int,
 ) -> Page[Interaction]:  # fmt: skip
     before = paging.decode(cursor, _Moment, UUID)
     found = await timeline.page(
         session, contact_id=contact_id, channel=channel, kind=kind, since=moments.instant("from", since),
-        until=moments.instant("to", until), before=(before[0], before[1]) if before else None, limit=limit + 1,
+        until=moments.instant("to", until), thread_id=thread_id, words=words,
+        before=(before[0], before[1]) if before else None, limit=limit + 1,
     )  # fmt: skip
     return paging.page_of(found, limit=limit, key=lambda interaction: (interaction.occurred_at, interaction.id))
 

@@ -18,7 +18,9 @@ from crm.api.errors import UnsupportedMediaType
 from crm.api.schemas import Body
 from crm.db import idempotency
 from crm.db.session import Database, Session
+from crm.db.vault import Vault
 from crm.errors import FieldError, Invalid, Malformed, NotFound
+from crm.inbox.happenings import House
 
 _KEY_LENGTH_MAX = 255
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII | re.IGNORECASE)
@@ -69,6 +71,8 @@ def _refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     # A parameter nobody reads is a filter that silently does nothing.
     if "\x00" in request.scope["path"]:
         raise NotFound("No path contains the NUL character.")
+    if request.route_handler.opt.get("any_parameters"):
+        return
     known = _parameters(request.route_handler)
     if not request.scope["query_string"] and not any(field.is_required for field in known.values()):
         return
@@ -154,6 +158,14 @@ async def _region(request: ApiRequest) -> str:
     return request.app.state.region  # type: ignore[no-any-return]
 
 
+async def _vault(request: ApiRequest) -> Vault:
+    return request.app.state.vault  # type: ignore[no-any-return]
+
+
+async def _house(request: ApiRequest) -> House:
+    return request.app.state.house  # type: ignore[no-any-return]
+
+
 async def _once(request: ApiRequest) -> idempotency.Request | None:
     return once_of(request, await request.body()) if "idempotency-key" in request.headers else None
 
@@ -185,15 +197,18 @@ FACTS: Final[Mapping[str, Callable[[ApiRequest], Awaitable[Any]]]] = {
     "region": _region,
     "database": _database,
     "principal": _principal,
+    "vault": _vault,
+    "house": _house,
     "once": _once,
 }
 """What a handler learns of its request by the name of an argument.
 
 `now` is when it arrived, in UTC; `by` what the books say about who did it; `trusted` whether they may adjust
 points, as a manager does; `me` the member who is signed in, on the routes that are for members; `region` the country of
-phone numbers written without one; `once` the request's identity for retries, where the caller gave it an
-Idempotency-Key. `database` is for those whose work outlasts one transaction, or must not hold one while it waits for
-the caller; `principal` for those that may do more or less by what they ask for.
+phone numbers written without one; `vault` what encrypts secrets; `house` what holds for all channel accounts; `once`
+the request's identity for retries, where the caller gave it an Idempotency-Key. `database` is for those whose work outlasts
+one transaction, or must not hold one while it waits for the caller; `principal` for those that may do more or less by
+what they ask for.
 """
 
 

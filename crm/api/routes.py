@@ -30,13 +30,15 @@ def _route(
     factory: Callable[..., Any], path: str, *, scopes: frozenset[str] | set[str],
     problems: tuple[type[CrmError], ...] = (), repeated: str | None = None, headers: tuple[str, ...] = (),
     also: tuple[str, ...] = (), uploads: tuple[str, ...] = (), body_max: int = BODY_MAX, documented: bool = True,
+    any_parameters: bool = False,
     **options: Any,
 ) -> Callable[[Callable[..., Any]], HTTPRouteHandler]:  # fmt: skip
     """A decorator whose docstring is the operation's summary and description.
 
     `problems` are refusals of its own, beyond what its arguments imply. `repeated` says what a 200 means where the
     first request answered 201. `headers` are what its answer carries besides those of every answer, `also` the media
-    types in which it can be asked for besides its own, `uploads` those of a body that is a file.
+    types in which it can be asked for besides its own, `uploads` those of a body that is a file. With `any_parameters`
+    the query is its caller's own.
     """
 
     def decorate(function: Callable[..., Any]) -> HTTPRouteHandler:
@@ -50,6 +52,7 @@ def _route(
             headers=headers,
             also=also,
             uploads=uploads,
+            any_parameters=any_parameters,
             operation_id=function.__name__,
             summary=summary.rstrip("."),
             description=" ".join(description.split()) or None,

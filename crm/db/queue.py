@@ -33,6 +33,19 @@ async def enqueue(session: Session, *, name: str, payload: dict[str, Any]) -> No
     await session.fetch(_ENQUEUE, [0], [name], [pydantic_core.to_json(payload)], [timedelta(0)], [None], [None])
 
 
+def waiting(name: str) -> str:
+    """In SQL, whether a job of this name, an expression, waits for its turn: another would be one too many.
+
+    One that is being carried out does not count: it may have looked already.
+    """
+    return f"""
+        EXISTS (
+            SELECT FROM {NAMES.queue_table} j
+            WHERE j.entrypoint = {name} AND j.status = 'queued' AND j.execute_after <= now()
+        )
+    """
+
+
 async def purge_log(session: Session, *, older_than: datetime) -> int:
     """Forget what the queue noted about finished jobs, once it is in its statistics; the number of rows."""
     return await session.execute(

@@ -13,6 +13,17 @@ PERSONAL_DATA: Final = PersonalData(
             """,
         ),
         Section(
+            "message_changes",
+            """
+            SELECT to_jsonb(h) - 'contact_id' - 'key' FROM interaction_changes h
+            WHERE h.contact_id = ANY ($1) ORDER BY h.occurred_at, h.interaction_id, h.seq
+            """,
+        ),
+        Section(
+            "threads",
+            "SELECT to_jsonb(t) - 'contact_id' FROM threads t WHERE t.contact_id = ANY ($1) ORDER BY t.opened_at, t.id",
+        ),
+        Section(
             "merges",
             """
             SELECT jsonb_build_object('id', m.id, 'contact_id', m.contact_id, 'other_contact_id', m.other_id,
@@ -23,6 +34,8 @@ PERSONAL_DATA: Final = PersonalData(
     ),
     erases=(
         Section("interactions", "SELECT FROM generate_series(1, empty_interactions($1::uuid[], NULL))"),
+        Section("threads", "DELETE FROM threads WHERE contact_id = ANY ($1)"),
+        Section("message_watermarks", "DELETE FROM message_watermarks WHERE contact_id = ANY ($1)"),
         # It held both contacts whole.
         Section(
             "merges",

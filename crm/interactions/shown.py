@@ -11,9 +11,12 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from asyncpg import Record
+
 from crm.contacts import aliases
 from crm.contacts.contacts import ContactNotFound
 from crm.db.session import Session
+from crm.interactions import changes
 
 MESSAGE: Final = "message"
 """The one kind that others report which is shown, with its words, where it went from or to the person."""
@@ -68,20 +71,23 @@ async def page(
         raise ContactNotFound("No contact has this id.")
     if rows[0]["id"] is None:
         return [], None
-    shown = [_entry(*row.values()) for row in rows[:limit] if row["shown"]]
+    shown = [_entry(row) for row in rows[:limit] if row["shown"]]
     last = rows[limit - 1] if len(rows) > limit else rows[-1]
     return shown, (last["occurred_at"], last["id"]) if len(rows) > limit or last["place"] == READ_MAX else None
 
 
-def _entry(
-    id: UUID, occurred_at: datetime, channel: str, kind: str, direction: str | None, subject: str | None,  # noqa: A002
-    body: str | None, data: dict[str, Any], *_: object,
-) -> TimelineEntry:  # fmt: skip
+def _entry(row: Record) -> TimelineEntry:
+    kind, data = row["kind"], row["data"]
+    entry = TimelineEntry(
+        row["id"], row["occurred_at"], row["channel"], kind, row["direction"], None, None, {}
+    )  # fmt: skip
     if kind == MESSAGE:
-        return TimelineEntry(id, occurred_at, channel, kind, direction, subject, body, {})
+        text = changes.read(row["changes"]).text
+        entry.subject, entry.body = row["subject"], row["body"] if text is None else text
+        return entry
     names = FACTS[kind.partition(".")[0]]
-    known = {name: value for name, value in data.items() if name in names}
-    return TimelineEntry(id, occurred_at, channel, kind, direction, None, None, known)
+    entry.data = {name: value for name, value in data.items() if name in names}
+    return entry
 
 
 @functools.cache
@@ -90,8 +96,8 @@ def _query(after: bool) -> str:
     # in the query so that an unknown one is told from one without history.
     return f"""
         SELECT i.* FROM contacts c LEFT JOIN LATERAL (
-            SELECT * FROM (
-                SELECT id, occurred_at, channel, kind, direction, subject, body, data,
+            SELECT *, {changes.select("newest")} AS changes FROM (
+                SELECT contact_id, id, occurred_at, channel, kind, direction, subject, body, data, external_id,
                     (CASE WHEN kind = '{MESSAGE}' THEN direction IN ('inbound', 'outbound')
                         ELSE split_part(kind, '.', 1) = ANY ($4) AND direction IS DISTINCT FROM 'internal'
                     END) IS TRUE AS shown,

@@ -1,8 +1,8 @@
 """The timeline: one insert-only table of everything that happened with a contact, whichever package wrote it."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,8 @@ from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert
 from crm.errors import Conflict, CrmError, FieldError, Invalid, NotFound, Unavailable
+from crm.interactions import changes
+from crm.interactions.changes import Reacted
 
 CHANNELS = (
     "whatsapp", "messenger", "instagram", "telegram", "line", "sms", "phone", "email", "chat", "web", "in_person",
@@ -88,7 +90,11 @@ class InTheFuture(Invalid):
 
 @dataclass(slots=True)
 class Interaction:
-    """One thing that happened with a contact: `occurred_at` is when it did, `recorded_at` when we learned of it."""
+    """One thing that happened with a contact: `occurred_at` is when it did, `recorded_at` when we learned of it.
+
+    A message is shown as it is now: its latest text, the furthest `state` with the `error` of one that failed, and the
+    signs put on it. One that was taken back has lost its content.
+    """
 
     contact_id: UUID
     id: UUID
@@ -105,6 +111,11 @@ class Interaction:
     thread_id: UUID | None
     case_id: UUID | None
     by: str
+    state: str | None = None
+    error: dict[str, Any] | None = None
+    edited_at: datetime | None = None
+    unsent_at: datetime | None = None
+    reactions: list[Reacted] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,16 +186,17 @@ async def record(session: Session, *, contact_id: UUID, report: Report, by: str,
 
 
 async def record_all(
-    session: Session, *, reports: Sequence[tuple[UUID, Report]], by: str, now: datetime
+    session: Session, *, reports: Sequence[tuple[UUID, Report]], by: str, now: datetime, ours: bool = False
 ) -> list[Recorded | CrmError]:
     """`record` for many contacts: in order, and for each what `record` would have answered or raised.
 
-    One statement, and a second one where something was on a timeline already.
+    One statement, and a second one where something was on a timeline already. `ours` are written beside a fact of
+    ours, and may be of a reserved kind.
     """
     results: dict[int, Recorded | CrmError] = {}
     rows = {}
     for number, (contact_id, report) in enumerate(reports):
-        if refused := refusal(report, now=now):
+        if refused := refusal(report, now=now, ours=ours):
             results[number] = refused
         else:
             rows[number] = _row(contact_id, report, by, now)
@@ -204,9 +216,9 @@ async def record_all(
     return [results[number] for number in range(len(reports))]
 
 
-def refusal(report: Report, *, now: datetime) -> ReservedKind | InTheFuture | None:
+def refusal(report: Report, *, now: datetime, ours: bool = False) -> ReservedKind | InTheFuture | None:
     """Why this can't be reported, whoever it happened with."""
-    if report.kind.partition(".")[0] in RESERVED_KINDS:
+    if not ours and report.kind.partition(".")[0] in RESERVED_KINDS:
         return ReservedKind(
             f"'{report.kind}' is written by the service itself, beside what it tells of. Choose another kind.",
             errors=[FieldError("/kind", "reserved_kind", "is a reserved name")],
@@ -224,7 +236,15 @@ async def find(session: Session, *, pairs: Sequence[tuple[str, str]]) -> dict[tu
     if not pairs:
         return {}
     rows = await session.fetch(_FIND, *zip(*pairs, strict=True))
-    return {(row["source"], row["external_id"]): Interaction(*row) for row in rows}
+    return {(row["source"], row["external_id"]): _shown(*row) for row in rows}
+
+
+async def whose(session: Session, *, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[UUID, UUID]]:
+    """The contacts and ids of the interactions that are on any timeline under these pairs."""
+    if not pairs:
+        return {}
+    rows = await session.fetch(_WHOSE, *zip(*pairs, strict=True))
+    return {(source, external_id): (contact_id, id) for source, external_id, contact_id, id in rows}  # noqa: A001
 
 
 async def get(session: Session, *, contact_id: UUID, interaction_id: UUID) -> Interaction:
@@ -232,7 +252,7 @@ async def get(session: Session, *, contact_id: UUID, interaction_id: UUID) -> In
     row = await session.fetchrow(_GET, contact_id, interaction_id)
     if row is None:
         raise InteractionNotFound("This contact has no interaction with this id.")
-    return Interaction(*row)
+    return _shown(*row)
 
 
 async def page(
@@ -243,20 +263,25 @@ async def page(
     kind: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
+    thread_id: UUID | None = None,
+    words: str | None = None,
     before: tuple[datetime, UUID] | None = None,
     limit: int,
 ) -> list[Interaction]:
     """A contact's interactions that occurred from `since` on and before `until`, newest first, older than `before`.
 
-    `before` is the `(occurred_at, id)` of one of them. Raises ContactNotFound.
+    `before` is the `(occurred_at, id)` of one of them. `words` are searched for as in a search engine: all of them,
+    "phrases", `or`, and `-` for what must not be there. Raises ContactNotFound.
     """
-    filters = {"channel": channel, "kind": kind, "since": since, "until": until}
+    filters = {
+        "channel": channel, "kind": kind, "since": since, "until": until, "thread_id": thread_id, "words": words,
+    }  # fmt: skip
     given = {name: value for name, value in filters.items() if value is not None}
     query = _page_query(tuple(given), before is not None)
     rows = await session.fetch(query, contact_id, limit, *given.values(), *(before or ()))
     if not rows:
         raise ContactNotFound("No contact has this id.")
-    return [] if rows[0]["id"] is None else [Interaction(contact_id, *row) for row in rows]
+    return [] if rows[0]["id"] is None else [_shown(contact_id, *row) for row in rows]
 
 
 async def recent(session: Session, *, before: tuple[int, UUID] | None, limit: int) -> list[tuple[int, Interaction]]:
@@ -265,7 +290,19 @@ async def recent(session: Session, *, before: tuple[int, UUID] | None, limit: in
     `before` is the `(number, interaction id)` of one of them.
     """
     rows = await session.fetch(_RECENT_AFTER if before else _RECENT, limit, *(before or ()))
-    return [(number, Interaction(*values)) for number, *values in rows]
+    return [(number, _shown(*values)) for number, *values in rows]
+
+
+def _shown(*values: Any) -> Interaction:
+    """An interaction as it looks after its changes, which stand behind its columns."""
+    *columns, stored = values
+    interaction = Interaction(*columns)
+    if stored:
+        now = changes.read(stored)
+        interaction.state, interaction.error, interaction.reactions = now.state, now.error, now.reactions
+        interaction.edited_at, interaction.unsent_at = now.edited_at, now.unsent_at
+        interaction.body = interaction.body if now.text is None else now.text
+    return interaction
 
 
 def _row(contact_id: UUID, report: Report, by: str, now: datetime) -> tuple[Any, ...]:
@@ -296,13 +333,13 @@ def taken(pair: tuple[str, str], *, by: UUID) -> ExternalIdTaken:
 def _page_query(given: tuple[str, ...], after: bool) -> str:
     # A condition for each filter that is there, and none for the others: a plan for both would read the timeline
     # from its newest row on. The contact is in the query so that an unknown one is told from one without history.
-    conditions = "".join(f" AND {_FILTERS[name]} ${place}" for place, name in enumerate(given, 3))
+    conditions = "".join(f" AND {_FILTERS[name].format(f'${place}')}" for place, name in enumerate(given, 3))
     if after:
         conditions += f" AND (occurred_at, id) < (${len(given) + 3}, ${len(given) + 4})"
     return f"""
         SELECT i.* FROM contacts c LEFT JOIN LATERAL (
             SELECT n.* FROM {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
-                SELECT {", ".join(_COLUMNS[1:])} FROM interactions
+                SELECT {", ".join(_COLUMNS[1:])}, {_CHANGES} FROM interactions
                 WHERE contact_id = who.id{conditions}
                 ORDER BY occurred_at DESC, id DESC LIMIT $2
             ) n
@@ -313,23 +350,46 @@ def _page_query(given: tuple[str, ...], after: bool) -> str:
     """
 
 
-_FILTERS = {"channel": "channel =", "kind": "kind =", "since": "occurred_at >=", "until": "occurred_at <"}
+_FILTERS = {
+    "channel": "channel = {}",
+    "kind": "kind = {}",
+    "since": "occurred_at >= {}",
+    "until": "occurred_at < {}",
+    "thread_id": "thread_id = {}",
+    # The words of a message are those of its own text and of later ones, each found by an index of the contact's.
+    "words": """id IN (
+        SELECT w.id FROM interactions w
+        WHERE w.contact_id = who.id AND message_words(w.subject, w.body) @@ message_query({0})
+            AND (w.body IS NOT NULL OR w.subject IS NOT NULL)
+        UNION ALL
+        SELECT h.interaction_id FROM interaction_changes h
+        WHERE h.contact_id = who.id AND message_words(NULL, h.data ->> 'text') @@ message_query({0})
+            AND h.kind = 'edited'
+    )""",
+}
 _SELECTED = ", ".join(_COLUMNS)
 _PREFIXED = ", ".join(f"i.{name}" for name in _COLUMNS)
+_CHANGES = changes.select("interactions")
 
-_GET = f"SELECT {_SELECTED} FROM interactions WHERE contact_id = $1 AND id = $2"
+_GET = f"SELECT {_SELECTED}, {_CHANGES} FROM interactions WHERE contact_id = $1 AND id = $2"
 
 _FIND = f"""
-    SELECT {_PREFIXED}
+    SELECT {_PREFIXED}, {changes.select("i")}
     FROM unnest($1::text[], $2::text[]) AS g (source, external_id)
     JOIN interaction_directory d ON d.source = g.source AND d.external_id = g.external_id
     JOIN interactions i ON i.contact_id = d.contact_id AND i.id = d.interaction_id
 """
 
-_RECENT = f"SELECT xid, {_SELECTED} FROM interactions ORDER BY xid DESC, id DESC LIMIT $1"
-_RECENT_AFTER = (
-    f"SELECT xid, {_SELECTED} FROM interactions WHERE (xid, id) < ($2, $3) ORDER BY xid DESC, id DESC LIMIT $1"
-)
+_WHOSE = """
+    SELECT d.source, d.external_id, d.contact_id, d.interaction_id
+    FROM unnest($1::text[], $2::text[]) AS g (source, external_id)
+    JOIN interaction_directory d ON d.source = g.source AND d.external_id = g.external_id
+"""
+
+_RECENT = f"SELECT xid, {_SELECTED}, {_CHANGES} FROM interactions ORDER BY xid DESC, id DESC LIMIT $1"
+_RECENT_AFTER = f"""
+    SELECT xid, {_SELECTED}, {_CHANGES} FROM interactions WHERE (xid, id) < ($2, $3) ORDER BY xid DESC, id DESC LIMIT $1
+"""
 
 # The lock on the contact keeps it from being deleted meanwhile. Of two transactions with the same external id the
 # second waits here for the first; both take them in one order, or two batches could wait for each other. Of two rows

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from crm.contacts.segments import EVALUATE as EVALUATE_SEGMENT
 from crm.exchange.imports import JOB as RUN_IMPORT
 from crm.exchange.reversions import JOB as REVERT_IMPORT
-from crm.jobs import backtests, housekeeping, imports, nights, segments
+from crm.inbox.deliveries import JOB as PROCESS_DELIVERIES
+from crm.jobs import backtests, housekeeping, imports, inbox, nights, segments
 from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
@@ -30,6 +31,7 @@ JOBS: Mapping[str, Job] = {
     EVALUATE_SEGMENT: segments.evaluate_segment,
     RUN_IMPORT: imports.run_import,
     REVERT_IMPORT: imports.revert_import,
+    PROCESS_DELIVERIES: inbox.process_deliveries,
 }
 
 SCHEDULES: Mapping[str, Schedule] = {
@@ -43,4 +45,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     # As nights, for segments that follow a day; more often, what was asked for and left undone is taken up again.
     "evaluate_segments": Schedule("*/5 * * * *", segments.evaluate_segments),
     "follow_timelines": Schedule("* * * * *", segments.follow_timelines),
+    "process_due_deliveries": Schedule("* * * * *", inbox.process_due_deliveries),
+    "watch_for_silence": Schedule("*/5 * * * *", inbox.watch_for_silence),
+    "purge_deliveries": Schedule("41 2 * * *", inbox.purge_deliveries),
 }

@@ -1,7 +1,7 @@
 """Purchases: what was bought, what it earned and why. One order is one award, whatever the retries."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -169,6 +169,21 @@ async def known(session: Session, *, program_id: UUID, order_refs: Sequence[str]
         program_id, order_refs,
     )  # fmt: skip
     return {row["order_ref"] for row in rows}
+
+
+async def owners(session: Session, *, program_id: UUID | None, order_refs: Collection[str]) -> dict[str, UUID]:
+    """Whose the orders are that are known in the program, or in the default one."""
+    if not order_refs:
+        return {}
+    rows = await session.fetch(
+        """
+        SELECT d.order_ref, coalesce(a.contact_id, d.contact_id) AS contact_id
+        FROM order_directory d LEFT JOIN contact_alias_directory a ON a.alias_id = d.contact_id
+        WHERE d.program_id = coalesce($1, (SELECT id FROM programs WHERE is_default)) AND d.order_ref = ANY ($2)
+        """,
+        program_id, list(order_refs),
+    )  # fmt: skip
+    return {row["order_ref"]: row["contact_id"] for row in rows}
 
 
 async def page(

@@ -56,7 +56,8 @@ async def test_what_is_posted_is_answered_and_read_again(client):
     assert response.status_code == 201
     made = response.json()
     assert made == {
-        **MESSAGE, "id": made["id"], "contact_id": contact_id, "recorded_at": made["recorded_at"], "by": "key:test"
+        **MESSAGE, "id": made["id"], "contact_id": contact_id, "recorded_at": made["recorded_at"], "by": "key:test",
+        "state": None, "error": None, "edited_at": None, "unsent_at": None, "reactions": [],
     }  # fmt: skip
     assert made["recorded_at"].endswith("Z")
     assert UUID(made["id"]).version == 7
@@ -374,7 +375,7 @@ async def test_from_is_included_and_to_is_not(client):
         ("channel=", "query/channel"),
         ("kind=%25", "query/kind"),
         ("channel=web&channel=sms", "query/channel"),
-        ("q=order", "query/q"),
+        ("words=order", "query/words"),
         ("since=2026-11-01T00:00:00Z", "query/since"),
         ("until=2026-11-01T00:00:00Z", "query/until"),
         ("limit=0", "query/limit"),

@@ -24,8 +24,8 @@ _SPELLED = {
     "double precision": "float",
 }
 APPEND_ONLY = (
-    "interactions", "points_transactions", "points_movements", "points_lot_changes", "refunds", "loyalty_events",
-    "offer_claims", "challenge_stamps", "consents",
+    "interactions", "interaction_changes", "points_transactions", "points_movements", "points_lot_changes", "refunds",
+    "loyalty_events", "offer_claims", "challenge_stamps", "consents",
 )  # fmt: skip
 
 

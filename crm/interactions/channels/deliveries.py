@@ -36,7 +36,7 @@ class ChannelAccount:
     channel: str
     ref: str
     settings: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,3 +74,10 @@ class Adapter(Protocol):
 
     def events(self, delivery: Delivery, account: ChannelAccount) -> Iterable[Event]:
         """What the delivery says, in its order. What can't be read is an `Unknown`, and stops nothing behind it."""
+
+
+class Sampling(Protocol):
+    """What an adapter may have besides: a delivery to try an account with."""
+
+    def sample(self, account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+        """A small delivery as the provider would send it to `url`, signed with the account's own secrets."""

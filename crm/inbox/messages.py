@@ -1,0 +1,123 @@
+"""Messages, and what else happened, put on timelines and into threads."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from crm.db.session import Session
+from crm.errors import CrmError
+from crm.inbox import heard
+from crm.inbox.accounts import Opened
+from crm.inbox.deliveries import EventOutcome
+from crm.inbox.heard import Heard, Outcomes
+from crm.interactions import changes, threads, timeline
+from crm.interactions.changes import Pair
+from crm.interactions.channels.events import Happened, Message, Unknown
+from crm.interactions.threads import Said
+from crm.interactions.timeline import Recorded, Report
+
+UNKNOWN: Final = "unknown"
+Told: TypeAlias = Message | Happened | Unknown
+"""The events that become interactions of their own."""
+
+
+class Tale(NamedTuple):
+    """An event, and the contact with whom it happened."""
+
+    heard: Heard
+    event: Told
+    contact_id: UUID
+
+
+async def record_all(
+    session: Session, *, account: Opened, tales: Sequence[Tale], gap: timedelta, now: datetime
+) -> Outcomes:
+    """Record what happened with contacts, who are locked; each external id once."""
+    keys = [heard.pair(account, tale.event.external_id) for tale in tales]
+    # Once more, now that the contacts are locked: another worker may have been faster.
+    stored = await timeline.whose(session, pairs=set(keys))
+    outcomes: Outcomes = {}
+    new: dict[Pair, tuple[Tale, Report]] = {}
+    again: list[tuple[Tale, Pair]] = []
+    for tale, key in zip(tales, keys, strict=True):
+        report = _report(account, tale.event, now)
+        if key in stored:
+            outcomes[tale.heard.number] = tale.heard.repeated(*stored[key])
+        elif refused := timeline.refusal(report, now=now):
+            outcomes[tale.heard.number] = tale.heard.failed(refused, tale.contact_id)
+        elif key in new:
+            again.append((tale, key))
+        else:
+            new[key] = (tale, report)
+    reports = await _in_threads(session, account, list(new.values()), gap)
+    results = await timeline.record_all(session, reports=reports, by=account.by, now=now)
+    recorded = dict(zip(new, results, strict=True))
+    outcomes |= {tale.heard.number: _outcome(tale, recorded[key]) for key, (tale, _) in new.items()}
+    outcomes |= {tale.heard.number: _outcome(tale, recorded[key], again=True) for tale, key in again}
+    messages = {key for key, (tale, _) in new.items() if isinstance(tale.event, Message)}
+    await changes.catch_up(session, messages=messages, now=now)
+    return outcomes
+
+
+def _outcome(tale: Tale, result: Recorded | CrmError, *, again: bool = False) -> EventOutcome:
+    if isinstance(result, CrmError):
+        return tale.heard.failed(result, tale.contact_id)
+    interaction, is_new = result
+    told = tale.heard.recorded if is_new and not again else tale.heard.repeated
+    return told(interaction.contact_id, interaction.id)
+
+
+async def _in_threads(
+    session: Session, account: Opened, new: Sequence[tuple[Tale, Report]], gap: timedelta
+) -> list[tuple[UUID, Report]]:
+    messages = [(tale, tale.event) for tale, _ in new if isinstance(tale.event, Message)]
+    said = [
+        Said(
+            contact_id=tale.contact_id, account_id=account.id, channel=account.at_provider.channel,
+            occurred_at=message.occurred_at, inbound=message.direction == "inbound", hint=message.thread_hint,
+            gap=account.thread_gap(gap),
+        )
+        for tale, message in messages
+    ]  # fmt: skip
+    assigned = await threads.assign(session, said=said)
+    ids = {tale.heard.number: thread_id for (tale, _), thread_id in zip(messages, assigned, strict=True)}
+    return [(tale.contact_id, replace(report, thread_id=ids.get(tale.heard.number))) for tale, report in new]
+
+
+def _report(account: Opened, event: Told, now: datetime) -> Report:
+    source, external_id = heard.pair(account, event.external_id)
+    common: dict[str, Any] = {
+        "channel": account.at_provider.channel, "source": source, "external_id": external_id,
+    }  # fmt: skip
+    match event:
+        case Message():
+            facts = {
+                **event.data,
+                "attachments": [_attached(each) for each in event.attachments],
+                "reply_to": event.reply_to,
+            }
+            return Report(
+                kind=event.kind, occurred_at=event.occurred_at, direction=event.direction,
+                subject=_line(event.subject), body=heard.text(event.text), data=heard.data(facts), **common,
+            )  # fmt: skip
+        case Happened():
+            return Report(
+                kind=event.kind, occurred_at=event.occurred_at, subject=_line(event.subject),
+                body=heard.text(event.text), data=heard.data(event.data), **common,
+            )  # fmt: skip
+        case Unknown():
+            facts = {"kind": event.kind, "reason": event.reason, "raw": event.raw}
+            return Report(kind=UNKNOWN, occurred_at=event.occurred_at or now, data=heard.data(facts), **common)
+
+
+def _attached(attachment: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = msgspec.to_builtins(attachment, str_keys=True)
+    return {name: value for name, value in facts.items() if value is not None and value != {}}
+
+
+def _line(subject: str | None) -> str | None:
+    return None if subject is None else subject[: heard.SUBJECT_MAX]
