@@ -47,7 +47,7 @@ CHANGES = (
         contact_id uuid NOT NULL,
         interaction_id uuid NOT NULL,
         seq integer NOT NULL,
-        kind text NOT NULL CHECK (kind IN ('state', 'edited', 'unsent', 'reaction')),
+        kind text NOT NULL CHECK (kind IN ('state', 'edited', 'unsent', 'reaction', 'attached')),
         key text NOT NULL,
         data jsonb NOT NULL,
         occurred_at timestamptz NOT NULL,
@@ -114,7 +114,7 @@ CHANGES = (
         END IF;
         UPDATE interaction_changes h SET data = '{}'
         WHERE h.contact_id = ANY (p_contacts) AND (p_ids IS NULL OR h.interaction_id = ANY (p_ids))
-            AND h.kind IN ('edited', 'reaction') AND h.data <> '{}';
+            AND h.kind IN ('edited', 'reaction', 'attached') AND h.data <> '{}';
         UPDATE interactions i SET subject = NULL, body = NULL,
             source = CASE WHEN p_ids IS NOT NULL THEN i.source END,
             external_id = CASE WHEN p_ids IS NOT NULL THEN i.external_id END,

@@ -13,9 +13,9 @@ from crm.inbox.accounts import Opened
 from crm.inbox.heard import Heard, Outcomes
 from crm.interactions import changes
 from crm.interactions.changes import FAILED, RANKS, Change, Mark
-from crm.interactions.channels.events import Edited, Reaction, StateChanged, Unsent, Watermark
+from crm.interactions.channels.events import Attached, Edited, Reaction, StateChanged, Unsent, Watermark
 
-Became: TypeAlias = Edited | Unsent | StateChanged | Reaction
+Became: TypeAlias = Attached | Edited | Unsent | StateChanged | Reaction
 """The events that change one message."""
 _STATES: Final = frozenset({*RANKS, FAILED})
 
@@ -72,6 +72,12 @@ def _change(account: Opened, event: Became) -> Change:
         case StateChanged():
             facts = heard.data({**event.data, "error": event.error})
             return changes.state(heard.pair(account, event.external_id), event.state, data=facts, occurred_at=at)
+        case Attached():
+            return Change(
+                of=heard.pair(account, event.to), kind="attached",
+                key=f"attached:{heard.pair(account, event.external_id)[1]}",
+                data={"attachments": [heard.attached(each) for each in event.attachments]}, occurred_at=at,
+            )  # fmt: skip
         case Edited():
             text = heard.text(event.text)
             digest = hashlib.sha256((text or "").encode()).hexdigest()[:16]

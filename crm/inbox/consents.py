@@ -9,40 +9,35 @@ from crm.errors import CrmError
 from crm.inbox import heard
 from crm.inbox.accounts import Opened
 from crm.inbox.heard import Heard, Outcomes
-from crm.interactions import timeline
+from crm.interactions import consenting
 from crm.interactions.channels.events import ConsentChanged
-from crm.interactions.timeline import Report
-
-GRANTED = "consent.granted"
-DENIED = "consent.denied"
+from crm.interactions.consenting import Declaration
 
 
 async def record_all(
     session: Session, *, account: Opened, changed: Sequence[tuple[Heard, ConsentChanged, UUID]], now: datetime
 ) -> Outcomes:
-    """Record what contacts allowed or forbade, on their timelines."""
-    results = await timeline.record_all(
+    """Record what contacts allowed or forbade."""
+    results = await consenting.record_all(
         session,
-        reports=[(contact_id, _report(account, event)) for _, event, contact_id in changed],
+        declarations=[(contact_id, _declaration(account, event)) for _, event, contact_id in changed],
         by=account.by,
         now=now,
-        ours=True,
     )
     outcomes: Outcomes = {}
     for (one, _, contact_id), result in zip(changed, results, strict=True):
         if isinstance(result, CrmError):
             outcomes[one.number] = one.failed(result, contact_id)
         else:
-            interaction, is_new = result
+            consent, is_new = result
             told = one.recorded if is_new else one.repeated
-            outcomes[one.number] = told(interaction.contact_id, interaction.id)
+            outcomes[one.number] = told(consent.contact_id, consent.id)
     return outcomes
 
 
-def _report(account: Opened, event: ConsentChanged) -> Report:
+def _declaration(account: Opened, event: ConsentChanged) -> Declaration:
     source, external_id = heard.pair(account, event.external_id)
-    return Report(
-        channel=account.at_provider.channel, kind=GRANTED if event.granted else DENIED, occurred_at=event.occurred_at,
-        direction="inbound", source=source, external_id=external_id,
-        data={"channel": event.channel, "purpose": event.purpose, "evidence": heard.data(event.evidence)},
+    return Declaration(
+        channel=event.channel, purpose=event.purpose, status="granted" if event.granted else "denied",
+        occurred_at=event.occurred_at, source=source, external_id=external_id, evidence=heard.data(event.evidence),
     )  # fmt: skip

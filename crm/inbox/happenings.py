@@ -17,6 +17,7 @@ from crm.inbox.messages import Tale
 from crm.inbox.persons import Wanted
 from crm.interactions import timeline
 from crm.interactions.channels.events import (
+    Attached,
     ConsentChanged,
     Edited,
     Happened,
@@ -61,7 +62,9 @@ async def apply(session: Session, *, account: Opened, events: Sequence[Heard], h
     outcomes |= await _identify(session, account, _of(Identified, events), house, now)
     outcomes |= await _tell(session, account, [one for one in events if isinstance(one.event, Personal)], house, now)
     became: list[tuple[Heard, Became]] = [
-        (one, one.event) for one in events if isinstance(one.event, Edited | Unsent | StateChanged | Reaction)
+        (one, one.event)
+        for one in events
+        if isinstance(one.event, Attached | Edited | Unsent | StateChanged | Reaction)
     ]
     outcomes |= await aftermath.apply_all(session, account=account, became=became, now=now)
     outcomes |= await _refund(session, account, _of(Refunded, events), now)

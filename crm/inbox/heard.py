@@ -11,7 +11,7 @@ import msgspec
 from crm.errors import CrmError
 from crm.inbox.accounts import Opened
 from crm.inbox.deliveries import EventError, EventOutcome
-from crm.interactions.channels.events import Event
+from crm.interactions.channels.events import Attachment, Event
 
 EXTERNAL_ID_MAX: Final = 500
 TEXT_MAX: Final = 100_000
@@ -100,6 +100,12 @@ def clean(value: Any) -> Any:
 def text(value: str | None) -> str | None:
     """The text of a message, cut where it is longer than anybody reads."""
     return None if value is None else value[:TEXT_MAX]
+
+
+def attached(attachment: Attachment) -> dict[str, Any]:
+    """An attachment as it can be kept."""
+    facts: dict[str, Any] = msgspec.to_builtins(attachment, str_keys=True)
+    return {name: value for name, value in facts.items() if value is not None and value != {}}
 
 
 def data(facts: Mapping[str, Any]) -> dict[str, Any]:

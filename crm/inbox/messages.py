@@ -6,8 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
-import msgspec
-
 from crm.db.session import Session
 from crm.errors import CrmError
 from crm.inbox import heard
@@ -77,7 +75,7 @@ async def _in_threads(
     messages = [(tale, tale.event) for tale, _ in new if isinstance(tale.event, Message)]
     said = [
         Said(
-            contact_id=tale.contact_id, account_id=account.id, channel=account.at_provider.channel,
+            contact_id=tale.contact_id, account_id=account.id, channel=message.channel or account.at_provider.channel,
             occurred_at=message.occurred_at, inbound=message.direction == "inbound", hint=message.thread_hint,
             gap=account.thread_gap(gap),
         )
@@ -91,13 +89,14 @@ async def _in_threads(
 def _report(account: Opened, event: Told, now: datetime) -> Report:
     source, external_id = heard.pair(account, event.external_id)
     common: dict[str, Any] = {
-        "channel": account.at_provider.channel, "source": source, "external_id": external_id,
+        "channel": getattr(event, "channel", None) or account.at_provider.channel, "source": source,
+        "external_id": external_id,
     }  # fmt: skip
     match event:
         case Message():
             facts = {
                 **event.data,
-                "attachments": [_attached(each) for each in event.attachments],
+                "attachments": [heard.attached(each) for each in event.attachments],
                 "reply_to": event.reply_to,
             }
             return Report(
@@ -112,11 +111,6 @@ def _report(account: Opened, event: Told, now: datetime) -> Report:
         case Unknown():
             facts = {"kind": event.kind, "reason": event.reason, "raw": event.raw}
             return Report(kind=UNKNOWN, occurred_at=event.occurred_at or now, data=heard.data(facts), **common)
-
-
-def _attached(attachment: Any) -> dict[str, Any]:
-    facts: dict[str, Any] = msgspec.to_builtins(attachment, str_keys=True)
-    return {name: value for name, value in facts.items() if value is not None and value != {}}
 
 
 def _line(subject: str | None) -> str | None:

@@ -86,7 +86,7 @@ async def refund(
 
 def _purchase(event: Ordered) -> Purchase:
     amounts = [event.shipping, event.shipping_tax, event.total, *event.discounts]
-    amounts += [amount for line in event.lines for amount in (line.quantity, line.unit_price, line.tax)]
+    amounts += [amount for line in event.lines for amount in (line.quantity, line.unit_price, line.tax, line.discount)]
     if not all(amount is None or (amount.is_finite() and abs(amount) < AMOUNT_LIMIT) for amount in amounts):
         raise AmountOutOfRange("Amounts have at most 15 digits before the point.")
     return Purchase(
@@ -101,7 +101,10 @@ def _purchase(event: Ordered) -> Purchase:
             for line in event.lines
         ),
         total=None if event.lines else event.total,
-        discounts=tuple(Discount(amount) for amount in event.discounts),
+        discounts=(
+            *(Discount(amount) for amount in event.discounts),
+            *(Discount(line.discount, place) for place, line in enumerate(event.lines) if line.discount),
+        ),
         shipping=event.shipping,
         shipping_tax=event.shipping_tax,
     )  # fmt: skip

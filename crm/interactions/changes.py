@@ -19,7 +19,7 @@ from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert
 
-Kind: TypeAlias = Literal["state", "edited", "unsent", "reaction"]
+Kind: TypeAlias = Literal["state", "edited", "unsent", "reaction", "attached"]
 Pair: TypeAlias = tuple[str, str]
 """The source and the external id of a message."""
 
@@ -111,7 +111,7 @@ class Reacted:
 
 @dataclass(slots=True)
 class Look:
-    """What a message looks like after its changes; `text` only where it is another than was recorded."""
+    """What a message looks like after its changes: another `text`, later `attachments`."""
 
     state: str | None = None
     error: dict[str, Any] | None = None
@@ -119,6 +119,7 @@ class Look:
     edited_at: datetime | None = None
     unsent_at: datetime | None = None
     reactions: list[Reacted] = field(default_factory=list)
+    attachments: list[dict[str, Any]] = field(default_factory=list)
 
 
 async def apply_all(session: Session, *, changes: Sequence[Change], now: datetime) -> list[Applied]:
@@ -210,6 +211,8 @@ def look(changes: Iterable[tuple[str, Mapping[str, Any], datetime]]) -> Look:
                 now.unsent_at = min(now.unsent_at or at, at)
             case "reaction" if data and at >= reactions.get(data["by"], (at, None))[0]:
                 reactions[data["by"]] = (at, data["emoji"])
+            case "attached":
+                now.attachments += data.get("attachments", [])
     failed_at = states.pop(FAILED, None)
     if failed_at is not None and not any(at >= failed_at for name, at in states.items() if name in PROOFS):
         now.state, now.error = FAILED, errors[failed_at]
@@ -217,7 +220,7 @@ def look(changes: Iterable[tuple[str, Mapping[str, Any], datetime]]) -> Look:
         now.state = max(states, key=RANKS.__getitem__)
     now.reactions = [Reacted(emoji, at) for at, emoji in sorted(reactions.values(), key=_when) if emoji]
     if now.unsent_at is not None:
-        now.text, now.reactions = None, []
+        now.text, now.reactions, now.attachments = None, [], []
     return now
 
 
@@ -343,7 +346,8 @@ _WRITE: Final = """
     INSERT INTO interaction_changes (contact_id, interaction_id, seq, kind, key, data, occurred_at, recorded_at)
     SELECT g.contact_id, g.interaction_id,
         coalesce(b.seq, 0) + row_number() OVER (PARTITION BY g.contact_id, g.interaction_id ORDER BY g.number),
-        g.kind, g.key, CASE WHEN b.unsent AND g.kind IN ('edited', 'reaction') THEN '{}' ELSE g.data::jsonb END,
+        g.kind, g.key,
+        CASE WHEN b.unsent AND g.kind IN ('edited', 'reaction', 'attached') THEN '{}' ELSE g.data::jsonb END,
         g.occurred_at, $7
     FROM given g
     LEFT JOIN before b ON b.contact_id = g.contact_id AND b.interaction_id = g.interaction_id

@@ -302,6 +302,9 @@ def _shown(*values: Any) -> Interaction:
         interaction.state, interaction.error, interaction.reactions = now.state, now.error, now.reactions
         interaction.edited_at, interaction.unsent_at = now.edited_at, now.unsent_at
         interaction.body = interaction.body if now.text is None else now.text
+        if now.attachments:
+            recorded = interaction.data.get("attachments", [])
+            interaction.data = {**interaction.data, "attachments": [*recorded, *now.attachments]}
     return interaction
 
 
