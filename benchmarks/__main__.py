@@ -10,13 +10,13 @@ import typer
 import uvloop
 from rich.console import Console
 
-from benchmarks import awards, bulk, choosing, costs, files, growth, machine, reads, stage
+from benchmarks import awards, bulk, choosing, costs, duplicates, files, growth, machine, reads, stage
 from benchmarks.rounds import Part
 from benchmarks.stage import Stage
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
-PARTS = "abcdef"
+PARTS = "abcdefg"
 ROUNDS, ROUNDS_QUICK = 5, 3
 SECONDS, SECONDS_QUICK = 3, 1
 WIDTH_MIN = 130
@@ -27,13 +27,13 @@ def main(
     quick: Annotated[
         bool, typer.Option("--quick", help="Short turns, few rounds and small tables: two minutes.")
     ] = False,
-    only: Annotated[str, typer.Option(metavar="a,b,c,d,e", help="Only these parts.")] = "a,b,c,d,e",
+    only: Annotated[str, typer.Option(metavar="a,b,c,d,e,f,g", help="Only these parts.")] = "a,b,c,d,e,f,g",
     large: Annotated[bool, typer.Option("--large", help="Part d with 10,000,000 rows too: needs 10 GB.")] = False,
 ) -> None:
     """Measure how fast the service is, as ratios to something else in the same minutes on the same machine."""
     chosen = [part.strip() for part in only.split(",")]
     if unknown := set(chosen) - set(PARTS):
-        raise typer.BadParameter(f"There is no part {', '.join(sorted(unknown))}; the parts are a to e.")
+        raise typer.BadParameter(f"There is no part {', '.join(sorted(unknown))}; the parts are a to g.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # else Postgres would stay behind
     console = Console(highlight=False)
     if console.width < WIDTH_MIN:
@@ -62,6 +62,7 @@ async def _measure(at: Stage, console: Console, chosen: list[str], *, quick: boo
         "d": growth.opened(at, console, sizes=sizes),
         "e": choosing.opened(at, quick=quick),
         "f": files.opened(at, console, quick=quick),
+        "g": duplicates.opened(at, quick=quick),
     }
     for name in chosen:
         async with parts[name] as part:

@@ -6,10 +6,11 @@ A job may run more than once (a worker can die after its work and before it has 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
+from crm.contacts.scans import JOB as SCAN_FOR_DUPLICATES
 from crm.contacts.segments import EVALUATE as EVALUATE_SEGMENT
 from crm.exchange.imports import JOB as RUN_IMPORT
 from crm.exchange.reversions import JOB as REVERT_IMPORT
-from crm.jobs import backtests, housekeeping, imports, nights, segments
+from crm.jobs import backtests, duplicates, housekeeping, imports, nights, segments
 from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
@@ -30,6 +31,7 @@ JOBS: Mapping[str, Job] = {
     EVALUATE_SEGMENT: segments.evaluate_segment,
     RUN_IMPORT: imports.run_import,
     REVERT_IMPORT: imports.revert_import,
+    SCAN_FOR_DUPLICATES: duplicates.scan_for_duplicates,
 }
 
 SCHEDULES: Mapping[str, Schedule] = {

@@ -56,7 +56,10 @@ CORE = (
     "record_consent", "check_consent", "define_attribute", "block_identity",
 )  # fmt: skip
 
-BODILESS = {"add_tag", "make_offer_code", "make_my_offer_code", "evaluate_segment"}
+BODILESS = {
+    "add_tag", "make_offer_code", "make_my_offer_code", "evaluate_segment", "start_duplicate_scan",
+    "dismiss_duplicate",
+}  # fmt: skip
 """What says all in its path."""
 ASKING = ("simulate_", "search_", "preview_")
 """How the operations begin that are a POST for the size of the question, and write nothing."""
@@ -233,7 +236,7 @@ def test_a_repeat_by_natural_key_answers_200_beside_201():
     both = {name for name, (_, _, operation) in OPERATIONS.items() if {"200", "201"} <= operation["responses"].keys()}
     dry_runs = {"create_merge"}
     assert both - dry_runs == {
-        "add_identity", "block_identity", "capture_hold", "record_consent", "record_interaction",
+        "add_identity", "block_identity", "capture_hold", "create_contact", "record_consent", "record_interaction",
         "record_interaction_by_identity", "record_purchase",
         "record_purchase_by_identity", "redeem_my_points", "redeem_points",
         "refund_purchase", "reverse_redemption", "record_event", "use_voucher",
