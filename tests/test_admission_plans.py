@@ -14,7 +14,7 @@ from tests.conftest import Template
 
 RECORDS: Final = 20_000
 NEWCOMERS: Final = {
-    "somebody with a name only": ({}, 20),
+    "somebody with a name only": ({}, 30),
     "somebody with a birth date": ({"birth_on": None}, 40),
     "somebody with a number and an e-mail address": (
         {"identities": [{"kind": "phone"}, {"kind": "email"}]},

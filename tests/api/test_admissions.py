@@ -122,6 +122,36 @@ async def test_another_is_made_where_that_is_asked_for_and_both_are_suggested(cl
     assert await suggested(client) == [{one["id"], other["id"]}]
 
 
+async def test_another_may_show_an_address_of_somebody_and_does_not_own_it(client: Any) -> None:
+    one = await made(client, {"name": "Sari Dewi", "identities": [PHONE]})
+    other = await made(client, {"name": "Sari Dewi", "identities": [PHONE, CARD]}, on_duplicate="create")
+    assert [identity["disputed"] for identity in other["identities"]] == [True, False]
+    assert (await client.get("/v1/contacts/by/phone/08123456789")).json()["id"] == one["id"]
+    [pair] = (await client.get("/v1/duplicates")).json()["items"]
+    assert {pair["contact_id"], pair["other_contact_id"]} == {one["id"], other["id"]}
+    assert {reason["code"] for reason in pair["reasons"]} == {"identity_disputed", "same_name", "same_number"}
+    assert pair["score"] >= 99
+
+
+async def test_of_who_brings_an_address_of_somebody_the_claims_decide(client: Any) -> None:
+    known = await made(client, DEWI)
+    refused(await post(client, DEWI), "identity_taken")
+    proven = await made(client, at(DEWI, PHONE["value"]) | {"identities": [PHONE | {"verified": True}]})
+    assert (await client.get("/v1/contacts/by/phone/08123456789")).json()["id"] == proven["id"]
+    assert await suggested(client) == [{known["id"], proven["id"]}]
+
+
+async def test_a_blocked_address_is_nobody_s(client: Any) -> None:
+    known = await made(client, SARI)
+    block = {"kind": "email", "value": "kasir@toko.id", "reason": "ours"}
+    assert (await client.post("/v1/blocked-identities", json=block)).status_code == 201
+    for wanted in ("reject", "link", "create"):
+        body = SARI | {"identities": [{"kind": "email", "value": "kasir@toko.id"}], "on_duplicate": wanted}
+        answer = await post(client, body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_identity"), wanted
+    assert (await client.get(f"/v1/contacts/{known['id']}")).json() == known
+
+
 # ---------------------------------------------------------------------- link
 
 
@@ -286,7 +316,7 @@ async def test_links_and_changes_of_one_contact_do_not_wait_for_each_other_for_e
     links = [SARI | {"on_duplicate": "link", "identities": [CARD | {"value": f"C{i}"}]} for i in range(10)]
     answers = await asyncio.gather(
         *(live_client.post("/v1/contacts", json=link) for link in links),
-        *(live_client.post(path, json=CARD | {"value": f"D{i}"}) for i in range(10)),
+        *(live_client.post(path, json={"kind": "pos", "value": f"D{i}"}) for i in range(10)),
     )
     assert {answer.status_code for answer in answers} == {200, 201}
     after = (await live_client.get(f"/v1/contacts/{known['id']}")).json()

@@ -9,6 +9,7 @@ from benchmarks import town
 from benchmarks.town import Record
 from crm.contacts import scanning, suggestions
 from crm.contacts.likeness import DuplicateReason
+from crm.contacts.likeness_keys import BLOCK_MAX
 from crm.contacts.scanning import Phase, ScanReport
 from crm.contacts.suggestions import LASTING, Pair, Suggestion
 from crm.db import writes
@@ -119,9 +120,7 @@ async def test_whoever_is_gone_is_suggested_no_more(database):
 
 
 async def test_what_too_many_have_in_common_is_left_out_and_told(database):
-    crowd = [
-        Record(n, "Hutapea Sihombing", birth_on=date(1940 + n, 6, 20)) for n in range(likeness_keys.BLOCK_MAX + 10)
-    ]
+    crowd = [Record(n, "Hutapea Sihombing", birth_on=date(1940 + n, 6, 20)) for n in range(BLOCK_MAX + 10)]
     twin = Record(99, "Hutapea Sihombing", birth_on=crowd[0].birth_on)
     await settle(database, *crowd, twin)
     seen = await report(database)
