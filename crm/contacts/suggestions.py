@@ -38,9 +38,7 @@ Status: TypeAlias = Literal["open", "dismissed", "merged"]
 
 SUGGESTED_MIN: Final = 60
 """From which score on a pair is worth somebody's look."""
-DISPUTED: Final = "identity_disputed"
-DISPUTED_SCORE: Final = 80
-"""Of two that both show one address."""
+DISPUTED: Final = "disputed_identity"
 LASTING: Final = (DISPUTED,)
 """Reasons that are no likeness: comparing the contacts again neither finds nor refutes them."""
 

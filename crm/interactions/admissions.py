@@ -11,7 +11,7 @@ import msgspec
 
 from crm.contacts import claims, contacts, definitions, drafts, identities, likeness, likeness_keys, lookalikes
 from crm.contacts.addresses import Address
-from crm.contacts.claims import Claimed, IdentityBlocked, Settled
+from crm.contacts.claims import Claims, IdentityBlocked
 from crm.contacts.contacts import Contact, ContactNotFound
 from crm.contacts.drafts import Draft, InvalidContact
 from crm.contacts.identities import Identity
@@ -26,6 +26,7 @@ from crm.interactions import disputes, people
 OnDuplicate: TypeAlias = Literal["reject", "link", "create"]
 
 _CANDIDATES_MAX: Final = 10
+_POINTER: Final = "/identities/{}/value"
 
 
 class PossibleDuplicate(Conflict):
@@ -90,22 +91,18 @@ async def _admitted(
     """What becomes of each, and what has to be written for that."""
     party = _Party(newcomers)
     locked = await party.recognise(session)
-    claimed = await party.claim(session)
-    settled = await claims.settle(
-        session, claimants=party.claimants, locked=locked, disputing=party.disputing, claimed=claimed
-    )
-    made, changed = party.settle(settled, now=now)
+    claimed = await party.take_up(session, locked=locked)
+    settled = await claimed.settle(session, besides=party.suggested, now=now)
+    made, changed = party.shown(claimed, now=now)
     told = [people.updated(after.id, contacts.changes(before, after), by=by, now=now) for before, after in changed]
-    told += await disputes.told(session, losses=settled.losses, by=by, now=now)
+    told += await disputes.told(session, losses=claimed.losses, by=by, now=now)
     return party.results(), [
-        *people.stored(made, told, by=by, now=now),
-        *contacts.extended(changed, now=now),
-        *settled.parts(besides=party.suggested(), now=now),
-    ]
+        *people.stored(made, told, by=by, now=now), *contacts.extended(changed, now=now), *settled,
+    ]  # fmt: skip
 
 
 class _Party:
-    """Newcomers who arrive together, in order: who is meant by each, and who claims what."""
+    """Newcomers who arrive together, in order."""
 
     def __init__(self, newcomers: Sequence[Newcomer]) -> None:
         self._newcomers = newcomers
@@ -114,11 +111,9 @@ class _Party:
         self._known: dict[UUID, Contact] = {}
         self._contacts: dict[UUID, Contact] = {}
         self._made: list[UUID] = []
-        self._taken: dict[Address, UUID] = {}
         self._met: defaultdict[int, list[Person]] = defaultdict(list)
-        self._suggested: list[Suggestion] = []
-        self.claimants: list[tuple[UUID, Sequence[Identity]]] = []
-        self.disputing = {newcomer.contact.id for newcomer in newcomers if newcomer.on_duplicate == "create"}
+        self.suggested: list[Suggestion] = []
+        """Who of those who are made may be whom."""
 
     async def recognise(self, session: Session) -> Collection[UUID]:
         """Find those who are there for the newcomers who shall be linked, and lock them and who may lose an address.
@@ -132,10 +127,9 @@ class _Party:
             for n, near in zip(linked, found.people, strict=True):
                 self._outcomes[n] = self._meant(n, found.holders, near)
         meant = {outcome for outcome in self._outcomes if isinstance(outcome, UUID)}
-        claimed = [
-            one for n, outcome in enumerate(self._outcomes) if outcome is None for one in self._own(n).identities
-        ]
-        locked = await claims.lock(session, claimed=claimed, besides=meant)
+        new = [self._own(n) for n, outcome in enumerate(self._outcomes) if outcome is None]
+        asked = [identity for contact in new for identity in contact.identities]
+        locked = await claims.lock(session, asked=asked, besides=meant)
         if meant:
             if not locked:
                 await contacts.lock_all(session, contact_ids=list(meant))
@@ -147,47 +141,41 @@ class _Party:
                 self._outcomes[n] = ContactNotFound("The contact has gone this moment; send it again.")
         return locked
 
-    async def claim(self, session: Session) -> Claimed:
-        """Claim the addresses for those who may get them, and say of each newcomer who they are."""
-        asked = [(self._target(n), self._asked(n)) for n in range(len(self._newcomers)) if not self._is_refused(n)]
-        wanted = claims.wanted(asked)
-        new = {n: place for place, n in enumerate(n for n, outcome in enumerate(self._outcomes) if outcome is None)}
-        found = await lookalikes.claim_and_find(session, wanted=wanted, people=[self._persons[n] for n in new])
-        claimed = Claimed(wanted, found.holders)
-        for n in range(len(self._newcomers)):
-            outcome = self._outcomes[n]
-            if outcome is None:
-                outcome = self._new(n, found.people[new[n]], claimed)
-            if isinstance(outcome, UUID) and outcome != self._own(n).id:
-                outcome = self._linked(n, outcome, claimed)
-            self._outcomes[n] = outcome
+    async def take_up(self, session: Session, *, locked: Collection[UUID]) -> Claims:
+        """Claim the addresses for those who may get them, and say of each newcomer, in order, who they are."""
+        outcomes = self._outcomes
+        asked = [
+            (outcome if isinstance(outcome, UUID) else self._own(n).id, self._asked(n))
+            for n, outcome in enumerate(outcomes)
+            if not isinstance(outcome, CrmError)
+        ]
+        new = {n: place for place, n in enumerate(n for n, outcome in enumerate(outcomes) if outcome is None)}
+        found = await lookalikes.claim_and_find(
+            session, wanted=claims.wanted(asked), people=[self._persons[n] for n in new]
+        )
+        claimed = await claims.held(session, asked=asked, holders=found.holders, locked=locked)
+        for n, outcome in enumerate(outcomes):
+            who = self._new(n, found.people[new[n]], claimed) if outcome is None else outcome
+            if isinstance(who, UUID) and who != self._own(n).id:
+                who = self._linked(n, who, claimed)
+            outcomes[n] = who
         return claimed
 
-    def settle(self, settled: Settled, *, now: datetime) -> tuple[list[Contact], list[tuple[Contact, Contact]]]:
+    def shown(self, claimed: Claims, *, now: datetime) -> tuple[list[Contact], list[tuple[Contact, Contact]]]:
         """Who is made, and who was there and has more identities now, before and after."""
-        self._outcomes = [
-            settled.refusals.get(outcome, outcome) if isinstance(outcome, UUID) else outcome
-            for outcome in self._outcomes
-        ]
+        changed = []
         for contact_id, contact in self._contacts.items():
             before = self._known.get(contact_id)
             if contact is before:
                 continue
             had = [] if before is None else before.identities
-            shown = [*had, *settled.shown(contact_id, contact.identities[len(had) :])]
-            after = replace(contact, identities=shown)
-            self._contacts[contact_id] = (
-                after if before is None else replace(after, version=before.version + 1, updated_at=now)
-            )
-        refused = settled.refusals.keys()
-        self._suggested = [one for one in self._suggested if not refused & {one.pair.contact_id, one.pair.other_id}]
-        made = [self._contacts[contact_id] for contact_id in self._made if contact_id not in refused]
-        changed = [
-            (before, self._contacts[contact_id])
-            for contact_id, before in self._known.items()
-            if self._contacts[contact_id] is not before and contact_id not in refused
-        ]
-        return made, changed
+            more = claimed.shown(contact_id, contact.identities[len(had) :])
+            after = replace(contact, identities=[*had, *more])
+            if before is not None:
+                after = replace(after, version=before.version + 1, updated_at=now)
+                changed.append((before, after))
+            self._contacts[contact_id] = after
+        return [self._contacts[contact_id] for contact_id in self._made], changed
 
     def results(self) -> list[Admitted | CrmError]:
         """What became of each."""
@@ -197,28 +185,14 @@ class _Party:
             if outcome is not None
         ]
 
-    def suggested(self) -> list[Suggestion]:
-        """Who of those who are made may be whom."""
-        return self._suggested
-
     def _own(self, n: int) -> Contact:
         return self._newcomers[n].contact
 
-    def _is_refused(self, n: int) -> bool:
-        return isinstance(self._outcomes[n], CrmError)
-
-    def _target(self, n: int) -> UUID:
-        outcome = self._outcomes[n]
-        return outcome if isinstance(outcome, UUID) else self._own(n).id
-
     def _asked(self, n: int) -> list[Identity]:
         """What has to be claimed for a newcomer: whoever is there keeps what they have."""
-        known = self._known.get(self._target(n))
-        return identities.new([] if known is None else known.identities, self._own(n).identities)
-
-    def _owner(self, address: Address, claimed: Claimed) -> UUID | None:
-        holder = claimed.holders[address]
-        return self._taken.get(address, None if holder == claimed.wanted[address] else holder)
+        outcome = self._outcomes[n]
+        known = self._known[outcome].identities if isinstance(outcome, UUID) else []
+        return identities.new(known, self._own(n).identities)
 
     def _meant(self, n: int, holders: Mapping[Address, UUID], near: Sequence[Person]) -> UUID | CrmError | None:
         """Who is meant by a newcomer to be linked: who has an identity of theirs, else who is certainly the same."""
@@ -230,61 +204,48 @@ class _Party:
             return owners.pop()
         return _chosen(lookalikes.likely(self._persons[n], near, least=LIKELY))
 
-    def _new(self, n: int, near: Sequence[Person], claimed: Claimed) -> UUID | CrmError:
+    def _new(self, n: int, near: Sequence[Person], claimed: Claims) -> UUID | CrmError:
         """A newcomer whom nobody was found for before: who it is, or why it is nobody.
 
-        Of whoever brings an address of somebody else, the claims decide, and no likeness.
+        Of whoever brings an address of somebody else the claims decide, and no likeness.
         """
-        newcomer, person = self._newcomers[n], self._persons[n]
-        contact, is_owned = newcomer.contact, False
-        for place, one in enumerate(contact.identities):
-            if one.address not in claimed.holders:
-                return IdentityBlocked.of(one, pointer=f"/identities/{place}/value")
-            owner = self._owner(one.address, claimed)
-            if owner is not None:
-                if newcomer.on_duplicate == "link" and owner in self._made:
-                    return owner
-                if newcomer.on_duplicate != "create" and not one.verified:
-                    return identities.taken(one, by=owner)
-                is_owned = True
+        contact, wish, person = self._own(n), self._newcomers[n].on_duplicate, self._persons[n]
+        owners = [claimed.owners[one.address] for one in contact.identities if one.address in claimed.owners]
+        if wish == "link" and (together := [owner for owner in owners if owner in self._made]):
+            return together[0]
+        if refusal := claimed.refusal(contact.id, contact.identities, disputing=wish == "create", pointer=_POINTER):
+            return refusal
         keys = self._keys(person)
         met = {other.id: other for key in keys for other in self._met[key]}
         found = lookalikes.likely(person, [*near, *met.values()], least=SUGGESTED_MIN)
         likely = [one for one in found if one[1].score >= LIKELY]
-        if likely and newcomer.on_duplicate != "create" and not is_owned:
-            outcome = _chosen(likely)
-            is_met = newcomer.on_duplicate == "link" and isinstance(outcome, UUID) and outcome in self._made
-            return outcome if is_met and outcome is not None else _possible(likely)
+        if likely and wish != "create" and not owners:
+            chosen = _chosen(likely)
+            return chosen if wish == "link" and isinstance(chosen, UUID) and chosen in self._made else _possible(likely)
         for key in keys:
             self._met[key].append(person)
-        self._suggested += [Suggestion.of(person.id, other.id, alike) for other, alike in found]
+        self.suggested += [Suggestion.of(person.id, other.id, alike) for other, alike in found]
         self._contacts[contact.id] = contact
         self._made.append(contact.id)
-        self._take(contact.id, contact.identities, claimed)
+        claimed.take(contact.id, contact.identities)
         return contact.id
 
-    def _linked(self, n: int, contact_id: UUID, claimed: Claimed) -> UUID | CrmError:
+    def _linked(self, n: int, contact_id: UUID, claimed: Claims) -> UUID | CrmError:
         """Give the contact who is meant what is free of the newcomer's identities; nobody has proven any of them."""
         contact = self._contacts[contact_id]
         asked = identities.new(contact.identities, self._own(n).identities)
         for place, one in enumerate(self._own(n).identities):
             if one in asked and one.address not in claimed.holders:
-                return IdentityBlocked.of(one, pointer=f"/identities/{place}/value")
-        free = [replace(one, verified=False) for one in asked if self._owner(one.address, claimed) is None]
+                return IdentityBlocked.of(one, pointer=_POINTER.format(place))
+        free = [replace(one, verified=False) for one in asked if one.address not in claimed.owners]
         if not free:
             return contact_id
         try:
             self._contacts[contact_id] = drafts.checked(replace(contact, identities=[*contact.identities, *free]), [])
         except InvalidContact as error:
             return error
-        self._take(contact_id, free, claimed)
+        claimed.take(contact_id, free)
         return contact_id
-
-    def _take(self, contact_id: UUID, asked: Sequence[Identity], claimed: Claimed) -> None:
-        self.claimants.append((contact_id, asked))
-        for one in asked:
-            if one.verified or self._owner(one.address, claimed) is None:
-                self._taken[one.address] = contact_id
 
     def _keys(self, person: Person) -> Collection[int]:
         """By what those who arrive together recognise each other."""

@@ -129,7 +129,7 @@ async def test_another_may_show_an_address_of_somebody_and_does_not_own_it(clien
     assert (await client.get("/v1/contacts/by/phone/08123456789")).json()["id"] == one["id"]
     [pair] = (await client.get("/v1/duplicates")).json()["items"]
     assert {pair["contact_id"], pair["other_contact_id"]} == {one["id"], other["id"]}
-    assert {reason["code"] for reason in pair["reasons"]} == {"identity_disputed", "same_name", "same_number"}
+    assert {reason["code"] for reason in pair["reasons"]} == {"disputed_identity", "same_name", "same_number"}
     assert pair["score"] >= 99
 
 
