@@ -10,13 +10,13 @@ import typer
 import uvloop
 from rich.console import Console
 
-from benchmarks import awards, bulk, choosing, costs, deliveries, files, growth, machine, reads, stage
+from benchmarks import awards, bulk, choosing, costs, deliveries, duplicates, files, growth, machine, reads, stage
 from benchmarks.rounds import Part
 from benchmarks.stage import Stage
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
-PARTS = "abcdefg"
+PARTS = "abcdefgh"
 ROUNDS, ROUNDS_QUICK = 5, 3
 SECONDS, SECONDS_QUICK = 3, 1
 WIDTH_MIN = 130
@@ -27,13 +27,13 @@ def main(
     quick: Annotated[
         bool, typer.Option("--quick", help="Short turns, few rounds and small tables: two minutes.")
     ] = False,
-    only: Annotated[str, typer.Option(metavar="a,b,c,d,e", help="Only these parts.")] = "a,b,c,d,e",
+    only: Annotated[str, typer.Option(metavar="a,b,c,d,e,f,g", help="Only these parts.")] = "a,b,c,d,e,f,g",
     large: Annotated[bool, typer.Option("--large", help="Part d with 10,000,000 rows too: needs 10 GB.")] = False,
 ) -> None:
     """Measure how fast the service is, as ratios to something else in the same minutes on the same machine."""
     chosen = [part.strip() for part in only.split(",")]
     if unknown := set(chosen) - set(PARTS):
-        raise typer.BadParameter(f"There is no part {', '.join(sorted(unknown))}; the parts are a to g.")
+        raise typer.BadParameter(f"There is no part {', '.join(sorted(unknown))}; the parts are a to h.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # else Postgres would stay behind
     console = Console(highlight=False)
     if console.width < WIDTH_MIN:
@@ -63,6 +63,7 @@ async def _measure(at: Stage, console: Console, chosen: list[str], *, quick: boo
         "e": choosing.opened(at, quick=quick),
         "f": files.opened(at, console, quick=quick),
         "g": deliveries.opened(at, quick=quick),
+        "h": duplicates.opened(at, quick=quick),
     }
     for name in chosen:
         async with parts[name] as part:

@@ -3,20 +3,21 @@
 from typing import Final
 
 from crm.care.personal_data import PERSONAL_DATA as CARE
+from crm.contacts import moving as contacts
 from crm.contacts.keeping import Keeper
 from crm.contacts.personal_data import PERSONAL_DATA as CONTACTS
 from crm.exchange.personal_data import PERSONAL_DATA as EXCHANGE
 from crm.inbox.personal_data import PERSONAL_DATA as INBOX
 from crm.interactions.personal_data import PERSONAL_DATA as INTERACTIONS
-from crm.loyalty import moving
+from crm.loyalty import moving as loyalty
 from crm.loyalty.personal_data import PERSONAL_DATA as LOYALTY
 
 KEEPERS: Final = (
     Keeper("exchange", EXCHANGE),
     Keeper("inbox", INBOX),
-    Keeper("loyalty", LOYALTY, moving),
+    Keeper("loyalty", LOYALTY, loyalty),
     Keeper("care", CARE),
     Keeper("interactions", INTERACTIONS),
-    Keeper("contacts", CONTACTS),
+    Keeper("contacts", CONTACTS, contacts),
 )
 """In the order in which they move and are erased: what stands on something goes before it."""

@@ -30,7 +30,8 @@ from crm.contacts.tags import InvalidTag
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.errors import CrmError, Invalid
-from crm.interactions import people
+from crm.interactions import admissions, people
+from crm.interactions.admissions import Admitted, Newcomer, OnDuplicate, PossibleDuplicate
 from crm.interactions.people import HasHistory
 
 BATCH_MAX = 500
@@ -83,7 +84,11 @@ AttributeValues = Annotated[
 
 
 class NewContact(Body):
-    """A person."""
+    """A person.
+
+    `on_duplicate` is what to do where they may be known already: refuse it, link it to the one who is there, or make
+    another contact all the same, which shows identities of others as disputed.
+    """
 
     name: Line
     given_name: Line | None = None
@@ -94,6 +99,7 @@ class NewContact(Body):
     identities: Annotated[list[IdentityBody], Field(max_length=identities.COUNT_MAX, default_factory=list)]
     tags: Annotated[Tags, Field(default_factory=list)]
     attributes: Annotated[AttributeValues, Field(default_factory=dict)]
+    on_duplicate: OnDuplicate = "reject"
 
     def draft(self) -> Draft:
         """What is asked for."""
@@ -131,18 +137,33 @@ class ContactBatch(Body):
     items: Annotated[list[Annotated[NewContact, Judged()]], Field(min_length=1, max_length=BATCH_MAX)]
 
 
-@post("/contacts", scopes={"contacts:write"}, problems=(IdentityTaken, InvalidIdentity), headers=("ETag", "Location"))
+@post(
+    "/contacts",
+    scopes={"contacts:write"},
+    problems=(IdentityTaken, PossibleDuplicate, InvalidIdentity),
+    repeated="With `on_duplicate` `link`: who was there before, with those of the identities that were free.",
+    headers=("ETag", "Location"),
+)
 async def create_contact(
     session: Session, data: NewContact, region: str, by: str, now: datetime, once: idempotency.Request | None
 ) -> Response[Contact]:
     """Create a contact.
 
     An identity that belongs to somebody else is refused with that contact's id, unless it is `verified` here and was
-    not there: then the other contact shows it as `disputed` from now on. A blocked one is refused.
+    not there: then the other contact shows it as `disputed` from now on. A blocked one is refused. Refused is also
+    somebody whose name sounds the same and who has the same birth date, or a phone number or e-mail address that is the
+    same but for a slip: with all who may be meant. People who share no more than a name are not held up.
     """
     await idempotency.begin(session, request=once)
-    contact = await people.create(session, draft=data.draft(), region=region, by=by, once=once, now=now)
-    return Response(contact, headers=etag(contact.version) | {"Location": f"/v1/contacts/{contact.id}"})
+    admitted = await admissions.admit(
+        session, draft=data.draft(), on_duplicate=data.on_duplicate, region=region, by=by, once=once, now=now
+    )
+    contact = admitted.contact
+    return Response(
+        contact,
+        status_code=_status(admitted),
+        headers=etag(contact.version) | {"Location": f"/v1/contacts/{contact.id}"},
+    )
 
 
 @post("/contacts/batch", scopes={"contacts:write"}, body_max=BATCH_BODY_MAX, status_code=200)
@@ -152,16 +173,21 @@ async def create_contacts(
 ) -> BatchResult[Contact]:  # fmt: skip
     """Create many contacts.
 
-    Each is answered as if it had been sent alone, in order: 201, 409 or 422. One that is refused stops none of the
+    Each is answered as if it had been sent alone, in order: 201, 200, 409 or 422. One that is refused stops none of the
     others.
     """
     await idempotency.begin(session, request=once)
     defined = await definitions.read(session, names={name for item in data.items for name in _attributes(item)})
     made = [_made(item, region, defined, now) for item in data.items]
-    stored = iter(
-        await people.create_all(session, made=[item for item in made if isinstance(item, Contact)], by=by, now=now)
+    admitted = iter(
+        await admissions.admit_all(
+            session, newcomers=[item for item in made if isinstance(item, Newcomer)], by=by, now=now
+        )
     )
-    result = batches.answer([(201, next(stored) if isinstance(item, Contact) else item) for item in made], request)
+    results = [next(admitted) if isinstance(item, Newcomer) else item for item in made]
+    result = batches.answer(
+        [(_status(one), one.contact) if isinstance(one, Admitted) else (201, one) for one in results], request
+    )
     await idempotency.keep(session, request=once, contact_id=None, result=result, status=200, now=now)
     return result
 
@@ -252,13 +278,18 @@ def _attributes(item: NewContact | CrmError) -> Collection[str]:
 
 def _made(
     item: NewContact | CrmError, region: str, defined: Mapping[str, AttributeDefinition], now: datetime
-) -> Contact | CrmError:
+) -> Newcomer | CrmError:
     if isinstance(item, CrmError):
         return item
     try:
-        return drafts.contact_of(item.draft(), region=region, defined=defined, now=now)
+        contact = drafts.contact_of(item.draft(), region=region, defined=defined, now=now)
+        return Newcomer(contact, item.on_duplicate)
     except Invalid as error:
         return error
+
+
+def _status(admitted: Admitted) -> int:
+    return 201 if admitted.is_new else 200
 
 
 handlers = [

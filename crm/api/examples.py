@@ -197,6 +197,11 @@ _FOUND: Final[Mapping[str, Any]] = {
     ],
 }  # fmt: skip
 
+_ALIKE: Final = [
+    {"code": "same_birth_date", "text": "Born on the same day"},
+    {"code": "same_sounding_name", "text": "The names sound the same"},
+]  # fmt: skip
+
 EXAMPLES: Final[Mapping[str, Any]] = {
     "NewKey": {"name": "Till 3", "scopes": ["contacts:read", "loyalty:award"]},
     "IssuedKey": {
@@ -229,6 +234,27 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "contacts_count": 402, "members_count": 1,
     },
     "SegmentOfContact": {"id": _SEGMENT, "name": "VIPs who stay away", "entered_at": _NOW},
+    "Duplicate": {
+        "id": f"{_CONTACT}:{_FRIEND}", "contact_id": _CONTACT, "other_contact_id": _FRIEND,
+        "contact": {
+            "id": _CONTACT, "name": "Sari Dewi", "birth_on": "1990-03-10", "created_at": _NOW,
+            "identities": [{"kind": "phone", "value": "+628123456789", "verified": True}],
+        },
+        "other_contact": {
+            "id": _FRIEND, "name": "Ibu Sary Dewi", "birth_on": "1990-03-10", "created_at": _NOW, "identities": [],
+        },
+        "score": 92, "reasons": _ALIKE, "suggested_survivor_id": _CONTACT, "status": "open", "found_at": _NOW,
+        "decided_at": None, "decided_by": None,
+    },
+    "DuplicateScan": {
+        "id": "0198f3b9-7e10-7a2c-8d34-5f6a7b8c9d0e", "status": "completed",
+        "progress": {"phase": "checking", "done": 31, "total": 31},
+        "report": {
+            "contacts": 48210, "pairs": 20914, "suggested": 388, "withdrawn": 2,
+            "left_out": [{"by": "name", "blocks": 17, "contacts": 1630}],
+        },
+        "by": "key:Till 3", "created_at": _NOW, "finished_at": _NOW,
+    },
     "IdentityBody": {"kind": "whatsapp", "value": "+62 812-3456-789", "verified": True},
     "Identity": {
         "kind": "whatsapp", "account": "", "value": "+628123456789", "raw": "+62 812-3456-789", "verified": True,
@@ -644,6 +670,10 @@ REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "identity_taken": (
         "The email 'sari@example.com' belongs to another contact.",
         {"contact_id": _CONTACT, "identity": {"kind": "email", "account": "", "value": "sari@example.com"}},
+    ),
+    "possible_duplicate": (
+        "Somebody who is known resembles this person. Send it again with `on_duplicate`: …",
+        {"candidates": [{"contact_id": _CONTACT, "score": 92, "reasons": _ALIKE}]},
     ),
     "invalid": (
         "Some fields are not valid.",

@@ -206,8 +206,8 @@ FACTS: Final[Mapping[str, Callable[[ApiRequest], Awaitable[Any]]]] = {
 `now` is when it arrived, in UTC; `by` what the books say about who did it; `trusted` whether they may adjust
 points, as a manager does; `me` the member who is signed in, on the routes that are for members; `region` the country of
 phone numbers written without one; `vault` what encrypts secrets; `house` what holds for all channel accounts; `once`
-the request's identity for retries. `database` is for those whose work outlasts one transaction, or must not hold one while
-it waits for the caller; `principal` for those that may do more or less by what they ask for.
+the request's identity for retries. `database` is for those whose work outlasts one transaction, or must not hold one
+while it waits for the caller; `principal` for those that may do more or less by what they ask for.
 """
 
 

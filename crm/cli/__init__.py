@@ -8,7 +8,7 @@ import asyncpg
 import pydantic
 import typer
 
-from crm.cli import backup, imports, keys, ledger, loyalty
+from crm.cli import backup, contacts, imports, keys, ledger, loyalty
 from crm.cli.demo import demo
 from crm.cli.export import export
 from crm.cli.migrate import migrate
@@ -33,6 +33,7 @@ app.command()(backup.restore)
 app.command()(demo)
 app.command()(export)
 app.add_typer(keys.app, name="keys")
+app.add_typer(contacts.app, name="contacts")
 app.add_typer(imports.app, name="import")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(loyalty.app, name="loyalty")

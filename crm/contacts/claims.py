@@ -18,7 +18,8 @@ from uuid import UUID
 from crm.contacts import identities, suggestions
 from crm.contacts.addresses import Address, InvalidIdentity
 from crm.contacts.identities import Identity, IdentityTaken
-from crm.contacts.suggestions import DuplicateReason, Pair, Suggestion
+from crm.contacts.likeness import DuplicateReason
+from crm.contacts.suggestions import DISPUTED, Pair, Suggestion
 from crm.db.session import Session
 from crm.db.writes import Insert, Update
 from crm.errors import FieldError, Unavailable
@@ -88,8 +89,19 @@ async def claim(
 
     `locked` is what `lock` answered for them.
     """
+    holders = await identities.claim(session, wanted=wanted(asked))
+    return await held(session, asked=asked, holders=holders, locked=locked)
+
+
+async def held(
+    session: Session,
+    *,
+    asked: Sequence[tuple[UUID, Sequence[Identity]]],
+    holders: Mapping[Address, UUID],
+    locked: Collection[UUID],
+) -> "Claims":
+    """The same for whoever has claimed what is `wanted` already: `holders` are who has each address."""
     first = wanted(asked)
-    holders = await identities.claim(session, wanted=first)
     return Claims(first, holders, await _rivals(session, asked, first, holders), locked)
 
 
@@ -169,14 +181,19 @@ class Claims:
         """What a claimant asked for, as it is now."""
         return [identities.disputed(one) if (contact_id, one.address) in self.disputed else one for one in asked]
 
-    async def settle(self, session: Session, *, now: datetime) -> list[Insert | Update]:
-        """Free what nobody took; the parts of a write that carry out the rest, but for identities of claimants."""
+    async def settle(
+        self, session: Session, *, besides: Iterable[Suggestion] = (), now: datetime
+    ) -> list[Insert | Update]:
+        """Free what nobody took; the parts of a write that carry out the rest, but for identities of claimants.
+
+        With what is disputed, it suggests what is found `besides`.
+        """
         if released := [key for key in self.holders if key not in self.owners]:
             await identities.release(session, addresses=released)
         return [
             identities.moved({key: owner for key, owner in self.owners.items() if owner != self.holders[key]}),
             identities.marked((loss.contact_id, identities.disputed(loss.identity)) for loss in self.losses),
-            suggestions.suggest(self._suggested, now=now),
+            suggestions.suggest([*self._suggested, *besides], now=now),
         ]
 
     def _yields(self, contact_id: UUID, claimed: Identity) -> bool:
@@ -194,5 +211,5 @@ class Claims:
 
 
 def _suggestion(one: UUID, other: UUID, kind: str) -> Suggestion:
-    reason = DuplicateReason("disputed_identity", f"Both say that one {kind} is theirs.")
+    reason = DuplicateReason(DISPUTED, f"Both say that one {kind} is theirs.")
     return Suggestion(Pair.of(one, other), DISPUTED_SCORE, [reason])

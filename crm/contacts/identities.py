@@ -6,6 +6,7 @@ A contact may show an address without owning it: a disputed one, which finds nob
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Boolean, Column, SmallInteger, Table, Text, Uuid
@@ -42,6 +43,19 @@ identity_directory = Table(
     Column("account", Text, primary_key=True),
     Column("contact_id", Uuid, nullable=False),
 )
+
+# The update changes nothing; without it the statement would neither lock nor return the rows that were there.
+CLAIM: Final = """
+    INSERT INTO identity_directory AS d (value, kind, account, contact_id)
+    SELECT v.value, v.kind, v.account, v.contact_id
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) WITH ORDINALITY
+        AS v (value, kind, account, contact_id, number)
+    WHERE NOT EXISTS (SELECT FROM blocked_identities b WHERE b.value = v.value AND b.kind = v.kind)
+    ORDER BY v.number
+    ON CONFLICT (value, kind, account) DO UPDATE SET contact_id = d.contact_id
+    RETURNING d.value, d.kind, d.account, d.contact_id
+"""
+"""Takes the addresses that are free and not blocked, and returns who has each; `claiming` makes its arguments."""
 
 
 class IdentityTaken(Conflict):
@@ -172,25 +186,19 @@ async def claim(session: Session, *, wanted: Mapping[Address, UUID]) -> dict[Add
     """
     if not wanted:
         return {}
+    rows = await session.fetch(CLAIM, *claiming(wanted))
+    return {Address(row["value"], row["kind"], row["account"]): row["contact_id"] for row in rows}
+
+
+def claiming(wanted: Mapping[Address, UUID]) -> tuple[list[Any], ...]:
+    """The arguments of `CLAIM`."""
     addresses = sorted(wanted)  # everybody locks in one order, or two batches could wait for each other
-    # The update changes nothing; without it the statement would neither lock nor return the rows that were there.
-    rows = await session.fetch(
-        """
-        INSERT INTO identity_directory AS d (value, kind, account, contact_id)
-        SELECT v.value, v.kind, v.account, v.contact_id
-        FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) WITH ORDINALITY
-            AS v (value, kind, account, contact_id, number)
-        WHERE NOT EXISTS (SELECT FROM blocked_identities b WHERE b.value = v.value AND b.kind = v.kind)
-        ORDER BY v.number
-        ON CONFLICT (value, kind, account) DO UPDATE SET contact_id = d.contact_id
-        RETURNING d.value, d.kind, d.account, d.contact_id
-        """,
+    return (
         [key.value for key in addresses],
         [key.kind for key in addresses],
         [key.account for key in addresses],
         [wanted[key] for key in addresses],
     )
-    return {Address(row["value"], row["kind"], row["account"]): row["contact_id"] for row in rows}
 
 
 async def shown(session: Session, *, holders: Mapping[Address, UUID]) -> dict[Address, Identity]:

@@ -43,6 +43,14 @@ PERSONAL_DATA: Final = PersonalData(
             ORDER BY a.created_at, a.alias_id
             """,
         ),
+        # Not whom: that is another person's, unless the two are one.
+        Section(
+            "duplicates",
+            """
+            SELECT to_jsonb(p) - 'contact_id' - 'other_id' - 'decided_by' FROM duplicate_pairs p
+            WHERE p.contact_id = ANY ($1) OR p.other_id = ANY ($1) ORDER BY p.found_at, p.contact_id, p.other_id
+            """,
+        ),
     ),
     erases=(
         # Answers to batches and uploads belong to nobody in particular, but may tell of the person.
@@ -62,6 +70,7 @@ PERSONAL_DATA: Final = PersonalData(
         ),
         # What was allowed and when stays, without what was shown and said.
         Section("consents", "SELECT FROM generate_series(1, empty_consents($1::uuid[]))"),
+        Section("duplicates", "DELETE FROM duplicate_pairs WHERE contact_id = ANY ($1) OR other_id = ANY ($1)"),
         Section("tags", "DELETE FROM contact_tags WHERE contact_id = ANY ($1)"),
         Section("segments", "DELETE FROM segment_members WHERE contact_id = ANY ($1)"),
         Section(

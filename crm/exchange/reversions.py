@@ -8,7 +8,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from crm.contacts import contacts
+from crm.contacts import contacts, suggestions
 from crm.db import queue, writes
 from crm.db.session import Session
 from crm.db.writes import Update
@@ -145,6 +145,7 @@ async def advance(session: Session, *, reversion: Reversion, now: datetime) -> b
     unused = await people.unused(session, contact_ids=list(versions))
     kept = {row["contact_id"]: _reason(row, versions, unused) for row in rows}
     gone = [contact_id for contact_id, reason in kept.items() if reason is None]
+    await suggestions.forget(session, contact_ids=gone)
     await contacts.delete_all(session, contact_ids=gone)
     await writes.write(
         session,

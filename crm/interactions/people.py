@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from crm.contacts import claims, contacts, definitions, drafts, identities
+from crm.contacts import claims, contacts, definitions, drafts, identities, suggestions
 from crm.contacts.addresses import Address
 from crm.contacts.claims import IdentityBlocked
 from crm.contacts.contacts import Contact
@@ -103,7 +103,7 @@ async def resolve_or_create_all(
     made = {key: _contact_of(sender, now) for key, sender in unknown.items()}
     owners = await identities.claim(session, wanted={key: contact.id for key, contact in made.items()})
     new = [contact for key, contact in made.items() if owners.get(key) == contact.id]
-    await writes.write(session, _parts(new, by=by, now=now))
+    await writes.write(session, stored(new, by=by, now=now))
     return [_owner(sender, owners) if owner is None else owner for sender, owner in zip(senders, found, strict=True)]
 
 
@@ -216,7 +216,21 @@ async def delete(session: Session, *, contact_id: UUID, version: int | None = No
     await contacts.lock(session, contact_id=contact_id, version=version, deleting=True)
     if not await unused(session, contact_ids=[contact_id]):
         raise HasHistory("What happened with a contact is kept. Erase the person instead: POST …/erasure.")
+    await suggestions.forget(session, contact_ids=[contact_id])
     await contacts.delete(session, contact_id=contact_id)
+
+
+def stored(
+    new: Sequence[Contact], told: Sequence[tuple[Any, ...]] = (), *, by: str, now: datetime
+) -> list[writes.Insert | writes.Update]:
+    """The parts of a write that make contacts, whose identities were claimed before; other timelines are `told`."""
+    entries = [_entry(contact.id, CREATED, by, now, {}) for contact in new]
+    return [*contacts.created(new, now=now), timeline.part([*entries, *told])]
+
+
+def updated(contact_id: UUID, changes: dict[str, Any], *, by: str, now: datetime) -> tuple[Any, ...]:
+    """The row that tells a contact's timeline of changes."""
+    return _entry(contact_id, UPDATED, by, now, changes)
 
 
 async def _change(
@@ -242,7 +256,7 @@ async def _change(
     claimed.take(contact_id, asked)
     settled = await claimed.settle(session, now=now)
     parts = await contacts.save(session, before=before, after=after, now=now)
-    entries = [_entry(contact_id, UPDATED, by, now, changes)]
+    entries = [updated(contact_id, changes, by=by, now=now)]
     entries += await disputes.told(session, losses=claimed.losses, by=by, now=now)
     await writes.write(session, [*parts, *settled, timeline.part(entries)])
     return after
@@ -265,14 +279,7 @@ async def _stored(
     shown = [replace(contact, identities=claimed.shown(contact.id, contact.identities)) for contact in made]
     lost = await disputes.told(session, losses=claimed.losses, by=by, now=now)
     new = [contact for contact in shown if contact.id not in refusals]
-    return [refusals.get(contact.id, contact) for contact in shown], [*_parts(new, lost, by=by, now=now), *settled]
-
-
-def _parts(
-    new: Sequence[Contact], lost: Sequence[tuple[Any, ...]] = (), *, by: str, now: datetime
-) -> list[writes.Insert | writes.Update]:
-    entries = [_entry(contact.id, CREATED, by, now, {}) for contact in new]
-    return [*contacts.created(new, now=now), timeline.part([*entries, *lost])]
+    return [refusals.get(contact.id, contact) for contact in shown], [*stored(new, lost, by=by, now=now), *settled]
 
 
 def _owner(sender: Sender, owners: Mapping[Address, UUID]) -> UUID | IdentityBlocked:

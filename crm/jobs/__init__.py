@@ -6,11 +6,12 @@ A job may run more than once (a worker can die after its work and before it has 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
+from crm.contacts.scans import JOB as SCAN_FOR_DUPLICATES
 from crm.contacts.segments import EVALUATE as EVALUATE_SEGMENT
 from crm.exchange.imports import JOB as RUN_IMPORT
 from crm.exchange.reversions import JOB as REVERT_IMPORT
 from crm.inbox.deliveries import JOB as PROCESS_DELIVERIES
-from crm.jobs import backtests, housekeeping, imports, inbox, nights, segments
+from crm.jobs import backtests, duplicates, housekeeping, imports, inbox, nights, segments
 from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
@@ -32,6 +33,7 @@ JOBS: Mapping[str, Job] = {
     RUN_IMPORT: imports.run_import,
     REVERT_IMPORT: imports.revert_import,
     PROCESS_DELIVERIES: inbox.process_deliveries,
+    SCAN_FOR_DUPLICATES: duplicates.scan_for_duplicates,
 }
 
 SCHEDULES: Mapping[str, Schedule] = {

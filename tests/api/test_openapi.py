@@ -59,6 +59,7 @@ CORE = (
 
 BODILESS = {
     "add_tag", "make_offer_code", "make_my_offer_code", "evaluate_segment", "replay_delivery", "test_channel_account",
+    "start_duplicate_scan", "dismiss_duplicate",
 }  # fmt: skip
 """What says all in its path."""
 ASKING = ("simulate_", "search_", "preview_")
@@ -237,7 +238,7 @@ def test_a_repeat_by_natural_key_answers_200_beside_201():
     both = {name for name, (_, _, operation) in OPERATIONS.items() if {"200", "201"} <= operation["responses"].keys()}
     dry_runs = {"create_merge"}
     assert both - dry_runs == {
-        "add_identity", "block_identity", "capture_hold", "record_consent", "record_interaction",
+        "add_identity", "block_identity", "capture_hold", "create_contact", "record_consent", "record_interaction",
         "record_interaction_by_identity", "record_purchase",
         "record_purchase_by_identity", "redeem_my_points", "redeem_points",
         "refund_purchase", "reverse_redemption", "record_event", "use_voucher",
