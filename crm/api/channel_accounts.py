@@ -19,9 +19,8 @@ from crm.inbox import accounts, reception
 from crm.inbox.accounts import Account, AccountExists, AccountNotFound, DeliveriesPending, Draft, InvalidAccount
 from crm.inbox.deliveries import DeliveryView
 from crm.inbox.happenings import House
-from crm.inbox.providers import UnknownProvider
-from crm.inbox.reception import NoSample
-from crm.interactions.channels.deliveries import SignatureInvalid
+from crm.inbox.providers import ADAPTERS, UnknownProvider
+from crm.inbox.reception import NoSample, SecretMissing
 
 SILENCE_MIN, SILENCE_MAX = timedelta(minutes=1), timedelta(days=366)
 
@@ -49,7 +48,7 @@ class NewChannelAccount(Body):
     `public_url`, where a proxy does not tell under which address it is called. `secrets` can't be read again.
     """
 
-    provider: Name
+    provider: Annotated[Name, Field(json_schema_extra={"enum": sorted(ADAPTERS)})]
     name: Line
     ref: Annotated[Reference, Field(max_length=80)]
     channel: Annotated[Code | None, Field(description="By default that of the provider.")] = None
@@ -149,7 +148,7 @@ async def delete_channel_account(session: Session, account_id: FromPath[UUID], r
 @post(
     "/channel-accounts/{account_id:uuid}/test",
     scopes={"channels:write"},
-    problems=(AccountNotFound, NoSample, SignatureInvalid),
+    problems=(AccountNotFound, NoSample, SecretMissing),
 )
 async def test_channel_account(
     session: Session, account_id: FromPath[UUID], request: AnyRequest, vault: Vault, house: House, now: datetime,

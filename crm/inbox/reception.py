@@ -14,7 +14,7 @@ import structlog
 
 from crm.db.session import Database, Session
 from crm.db.vault import SecretsUnreadable, Vault
-from crm.errors import CrmError, Invalid, NotFound, Unauthenticated, Unavailable
+from crm.errors import Conflict, CrmError, Invalid, NotFound, Unauthenticated, Unavailable
 from crm.inbox import accounts, deliveries, processing, providers
 from crm.inbox.accounts import LastError, Opened
 from crm.inbox.deliveries import DeliveryNotFound, DeliveryView
@@ -52,6 +52,11 @@ class Overloaded(Unavailable):
 class AdapterFailed(Unavailable):
     code = "adapter_failed"
     title = "This delivery can't be read at present"
+
+
+class SecretMissing(Conflict):
+    code = "secret_missing"
+    title = "The account could not let anything in"
 
 
 class NoSample(Invalid):
@@ -212,7 +217,7 @@ async def try_out(
 ) -> DeliveryView:
     """Send an account a delivery signed with its own secrets, as its provider would: what came of it.
 
-    What it says is processed and taken back. Raises AccountNotFound, NoSample, SignatureInvalid.
+    What it says is processed and taken back. Raises AccountNotFound, NoSample, SecretMissing.
     """
     account = (await accounts.open_all(session, ids=[account_id], vault=vault)).get(account_id)
     if account is None:
@@ -221,8 +226,11 @@ async def try_out(
     if not hasattr(adapter, "sample"):
         raise NoSample("The provider's own test has to do: call it from there.")
     url = f"{base_url}/v1/inbox/{account.provider}/{account.id}"
-    delivery = cast(Sampling, adapter).sample(account.at_provider, url=url, now=now)
-    check(account, delivery)
+    try:
+        delivery = cast(Sampling, adapter).sample(account.at_provider, url=url, now=now)
+        check(account, delivery)
+    except SignatureInvalid as refusal:
+        raise SecretMissing(refusal.detail) from refusal
     delivery_id = await accept(session, account=account, delivery=delivery, test=True)
     assert delivery_id is not None, "without a key it is like no other"
     await processing.rehearse(session, delivery_id=delivery_id, account=account, house=house, now=now)

