@@ -75,6 +75,7 @@ _FIELD_RULES = frozenset(
         "attribute_value",  # all of them together have a size
         "birth_on",  # nobody was born tomorrow
         "claims_max_per_member",  # a multiplier is claimed once
+        "currency",  # money has one, and nothing else
         "date_out_of_range",
         "discount_line",  # it points into `lines`
         "duration_out_of_range",
@@ -82,6 +83,7 @@ _FIELD_RULES = frozenset(
         "invalid_identity",
         "invalid_tag",
         "number_out_of_range",  # anywhere in `data`
+        "options",  # a choice has some
         "per",  # of a streak, and of no other kind
         "points_or_reward",  # what a patch leaves has one of them
         "points_for_nobody",  # one side of a referral gets some

@@ -34,13 +34,13 @@ def _small(value: object) -> object:
     return value
 
 
-_Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
-_SCHEMA = {"pattern": f"^{NAME}$"}
+_PATTERN = f"^{NAME}$"
+_Name = Annotated[str, StringConstraints(pattern=_PATTERN)]
 _ChannelFilter = Annotated[
-    str | None, QueryParameter(name="channel", max_length=30, schema_extra=_SCHEMA, description="Only of this channel.")
+    str | None, QueryParameter(name="channel", max_length=30, pattern=_PATTERN, description="Only of this channel.")
 ]
 _PurposeFilter = Annotated[
-    str | None, QueryParameter(name="purpose", max_length=30, schema_extra=_SCHEMA, description="Only of this purpose.")
+    str | None, QueryParameter(name="purpose", max_length=30, pattern=_PATTERN, description="Only of this purpose.")
 ]
 
 
@@ -139,10 +139,10 @@ async def check_consent(
     session: Session, contact_id: FromPath[ContactId],
     channel: Annotated[
         str,
-        QueryParameter(max_length=30, pattern=f"^{NAME}$", description=f"Where it would go; {', '.join(ADDRESSES)} …"),
+        QueryParameter(max_length=30, pattern=_PATTERN, description=f"Where it would go; {', '.join(ADDRESSES)} …"),
     ],
     purpose: Annotated[
-        str, QueryParameter(max_length=30, pattern=f"^{NAME}$", description="What for, such as `marketing`.")
+        str, QueryParameter(max_length=30, pattern=_PATTERN, description="What for, such as `marketing`.")
     ],
 ) -> Permission:  # fmt: skip
     """Ask whether a message may be sent.

@@ -17,6 +17,7 @@ from crm.interactions import merges, people, segmentation, selections, timeline
 from crm.interactions.segmentation import Difference
 from crm.keepers import KEEPERS
 from crm.loyalty.vocabulary import VOCABULARY
+from tests.horizon import until_others_end
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -284,6 +285,7 @@ async def test_a_segment_that_is_not_understood_any_more_stops_no_other(session:
 
 async def follow(database: Database, *, now: datetime = NOW) -> int:
     """Until nothing is left; how many times it took."""
+    await until_others_end(database)
     times, going_on = 0, True
     while going_on:
         async with database.begin() as session:

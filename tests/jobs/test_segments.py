@@ -15,6 +15,7 @@ from crm.interactions import people
 from crm.jobs import JOBS, SCHEDULES
 from crm.loyalty import programs
 from crm.loyalty.vocabulary import VOCABULARY
+from tests.horizon import until_others_end
 
 NOW = datetime(2026, 11, 22, 8, 10, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -94,6 +95,7 @@ async def test_what_happened_is_followed(database):
     async with database.begin() as session:
         contact = drafts.contact_of(Draft(name="Sari", tags=["vip"]), region="ID", now=NOW)
         await people.create_all(session, made=[contact], by="t", now=NOW)
+    await until_others_end(database)
     await follow_timelines(database, now=NOW)
     async with database.reading() as session:
         assert [one.id for one in await segments.members(session, segment_id=made.id, limit=9)] == [contact.id]
