@@ -34,8 +34,10 @@ from crm.db.embedded import EmbeddedPostgres
 from crm.db.session import Database, Session
 
 IMAGE = "postgres:18"
-SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "500"}
-"""For a server whose data nobody needs after the run. Tests of crashes start servers of their own."""
+SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "500", "autovacuum": "off"}
+"""For a server whose data nobody needs after the run, and whose plans no other work may change: a test that is about
+plans says ANALYZE itself. Tests of crashes start servers of their own.
+"""
 CONNECTIONS_MAX = 12
 PREFIX = "setia-tests-"
 MEMORY, MEMORY_MIN = Path("/dev/shm"), 4 * 2**30  # noqa: S108 - mkdtemp makes a private folder there

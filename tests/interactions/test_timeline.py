@@ -144,14 +144,20 @@ async def test_a_page_reads_no_more_than_its_rows(session):
     contact_id = await new_contact(session)
     at = [NOW - timedelta(minutes=n) for n in range(5_000)]
     await _put(session, contact_id, [(when, "web", "visit") for when in at])
-    # Others were merged before: of an empty table it would be no wonder that it is read whole.
+    # Others were merged and changed before: of an empty table it would be no wonder that it is read whole.
     await session.execute(
         """
         INSERT INTO contact_aliases (contact_id, alias_id, created_at)
         SELECT gen_random_uuid(), gen_random_uuid(), now() FROM generate_series(1, 1000)
         """
     )
-    for table in ("interactions", "contacts", "contact_aliases"):
+    await session.execute(
+        """
+        INSERT INTO interaction_changes (contact_id, interaction_id, seq, kind, key, data, occurred_at, recorded_at)
+        SELECT gen_random_uuid(), gen_random_uuid(), 1, 'edited', 'x', '{}', now(), now() FROM generate_series(1, 1000)
+        """
+    )
+    for table in ("interactions", "interaction_changes", "contacts", "contact_aliases"):
         await session.execute(f"ANALYZE {table}")
     for given_filters, after, args in (
         ((), False, ()),
