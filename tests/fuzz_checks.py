@@ -44,11 +44,13 @@ _RULES = frozenset(
         "expires_in_the_past",
         "idempotency_key_reused",
         "in_the_future",
+        "invalid_channel_account",  # each provider has its own settings and secrets
         "invalid_condition",
         "invalid_identity",
         "invalid_period",
         "invalid_tag",
         "no_conversion",
+        "no_sample",  # of a provider without one
         "not_a_multiple",
         "not_a_voucher_reward",
         "not_an_etag",

@@ -1,11 +1,12 @@
 """Channel accounts: a business's pages, numbers, bots, mailboxes and shops, and the secrets of each."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 from uuid import UUID
 
 from litestar.params import FromPath, QueryParameter
 from pydantic import AfterValidator, Field, StringConstraints
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from crm.api import paging
@@ -34,6 +35,8 @@ def _patient(value: timedelta) -> timedelta:
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Value = Annotated[Text, Field(max_length=2_000)]
 Secret = Annotated[Text, Field(min_length=1, max_length=10_000)]
+_NO_OTHERS: Final[JsonDict] = {"additionalProperties": False}
+"""No names but those of the pattern, which alone would allow any."""
 Silence = Annotated[
     Duration,
     AfterValidator(_patient),
@@ -52,8 +55,8 @@ class NewChannelAccount(Body):
     name: Line
     ref: Annotated[Reference, Field(max_length=80)]
     channel: Annotated[Code | None, Field(description="By default that of the provider.")] = None
-    settings: dict[Name, Value] = Field(default={}, max_length=accounts.SETTINGS_MAX)
-    secrets: dict[Name, Secret] = Field(default={}, max_length=20)
+    settings: dict[Name, Value] = Field(default={}, max_length=accounts.SETTINGS_MAX, json_schema_extra=_NO_OTHERS)
+    secrets: dict[Name, Secret] = Field(default={}, max_length=20, json_schema_extra=_NO_OTHERS)
     silence_after: Silence | None = None
 
     def draft(self) -> Draft:
@@ -70,8 +73,11 @@ class ChannelAccountPatch(Patch):
     not_nullable: ClassVar[frozenset[str]] = frozenset({"name"})
 
     name: Line | None = None
-    settings: Annotated[dict[Name, Value | None], Field(max_length=accounts.SETTINGS_MAX)] | None = None
-    secrets: Annotated[dict[Name, Secret | None], Field(max_length=20)] | None = None
+    settings: (
+        Annotated[dict[Name, Value | None], Field(max_length=accounts.SETTINGS_MAX, json_schema_extra=_NO_OTHERS)]
+        | None
+    ) = None
+    secrets: Annotated[dict[Name, Secret | None], Field(max_length=20, json_schema_extra=_NO_OTHERS)] | None = None
     silence_after: Silence | None = None
 
 
