@@ -26,16 +26,6 @@ EXPORTS_MAX: Final = 2
 """How many a process sends at once: each holds a connection for as long as its reader takes."""
 NDJSON: Final = "application/x-ndjson"
 
-_Since = Annotated[
-    str | None,
-    QueryParameter(
-        name="from", max_length=40, schema_extra=moments.DATE_TIME, description="What occurred then or later."
-    ),
-]
-_Until = Annotated[
-    str | None,
-    QueryParameter(name="to", max_length=40, schema_extra=moments.DATE_TIME, description="What occurred before."),
-]
 _CreatedSince = Annotated[
     str | None,
     QueryParameter(name="from", max_length=40, schema_extra=moments.DATE_TIME, description="Created then or later."),
@@ -67,7 +57,7 @@ async def export_contacts(
 
 @get("/exports/interactions", scopes={"interactions:read"}, media_type=CSV, also=(NDJSON,), problems=(TooManyExports,))
 async def export_interactions(
-    request: AnyRequest, database: Database, since: _Since = None, until: _Until = None
+    request: AnyRequest, database: Database, since: moments.Since = None, until: moments.Until = None
 ) -> Response[str]:
     """Export all timelines, in the order of recording.
 
@@ -84,8 +74,8 @@ async def export_interactions(
     problems=(ProgramNotFound, TooManyExports),
 )
 async def export_purchases(
-    request: AnyRequest, session: Session, database: Database, program: _Program = None, since: _Since = None,
-    until: _Until = None,
+    request: AnyRequest, session: Session, database: Database, program: _Program = None, since: moments.Since = None,
+    until: moments.Until = None,
 ) -> Response[str]:  # fmt: skip
     """Export purchases, with what each earned and why, contact by contact.
 
@@ -102,8 +92,8 @@ async def export_purchases(
     problems=(ProgramNotFound, TooManyExports),
 )
 async def export_points_transactions(
-    request: AnyRequest, session: Session, database: Database, program: _Program = None, since: _Since = None,
-    until: _Until = None,
+    request: AnyRequest, session: Session, database: Database, program: _Program = None, since: moments.Since = None,
+    until: moments.Until = None,
 ) -> Response[str]:  # fmt: skip
     """Export the ledger's transactions, account by account in the order of recording.
 
@@ -120,8 +110,8 @@ async def export_points_transactions(
     problems=(ProgramNotFound, TooManyExports),
 )
 async def export_points_movements(
-    request: AnyRequest, session: Session, database: Database, program: _Program = None, since: _Since = None,
-    until: _Until = None,
+    request: AnyRequest, session: Session, database: Database, program: _Program = None, since: moments.Since = None,
+    until: moments.Until = None,
 ) -> Response[str]:  # fmt: skip
     """Export the ledger's movements, account by account in the order of recording.
 

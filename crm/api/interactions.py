@@ -201,16 +201,6 @@ _ChannelFilter = Annotated[
     str | None, QueryParameter(name="channel", pattern=_NAME, description="Only on this channel.")
 ]
 _KindFilter = Annotated[str | None, QueryParameter(name="kind", pattern=_NAME, description="Only of this kind.")]
-_Since = Annotated[
-    str | None,
-    QueryParameter(
-        name="from", max_length=40, schema_extra=moments.DATE_TIME, description="What occurred then or later."
-    ),
-]
-_Until = Annotated[
-    str | None,
-    QueryParameter(name="to", max_length=40, schema_extra=moments.DATE_TIME, description="What occurred before."),
-]
 _ThreadFilter = Annotated[
     UUID | None, QueryParameter(name="thread_id", description="Only what was said in this thread.")
 ]
@@ -228,7 +218,7 @@ _Words = Annotated[
 @get("/contacts/{contact_id:uuid}/timeline", scopes={"interactions:read"}, problems=(ContactNotFound,))
 async def read_timeline(
     session: Session, contact_id: FromPath[ContactId], channel: _ChannelFilter = None, kind: _KindFilter = None,
-    since: _Since = None, until: _Until = None, thread_id: _ThreadFilter = None, words: _Words = None,
+    since: moments.Since = None, until: moments.Until = None, thread_id: _ThreadFilter = None, words: _Words = None,
     cursor: Cursor = None, limit: Limit = 50,
 ) -> Page[Interaction]:  # fmt: skip
     """Read a contact's timeline, newest first.
@@ -241,7 +231,7 @@ async def read_timeline(
 @get("/contacts/{contact_id:uuid}/interactions", scopes={"interactions:read"}, problems=(ContactNotFound,))
 async def list_interactions(
     session: Session, contact_id: FromPath[ContactId], channel: _ChannelFilter = None, kind: _KindFilter = None,
-    since: _Since = None, until: _Until = None, thread_id: _ThreadFilter = None, words: _Words = None,
+    since: moments.Since = None, until: moments.Until = None, thread_id: _ThreadFilter = None, words: _Words = None,
     cursor: Cursor = None, limit: Limit = 50,
 ) -> Page[Interaction]:  # fmt: skip
     """List a contact's interactions, newest first.

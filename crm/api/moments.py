@@ -2,7 +2,9 @@
 
 import re
 from datetime import date, datetime
+from typing import Annotated, TypeAlias
 
+from litestar.params import QueryParameter
 from pydantic import TypeAdapter, ValidationError
 
 from crm.api.schemas import YEAR_MAX, YEAR_MIN, Instant
@@ -10,6 +12,14 @@ from crm.errors import FieldError, Invalid
 
 DATE_TIME = {"format": "date-time"}
 DATE = {"format": "date"}
+Since: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(name="from", max_length=40, schema_extra=DATE_TIME, description="What occurred then or later."),
+]
+Until: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(name="to", max_length=40, schema_extra=DATE_TIME, description="What occurred before."),
+]
 
 _INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)

@@ -119,6 +119,10 @@ def statuses(answers: list[httpx.Response]) -> Counter[int]:
     return Counter(answer.status_code for answer in answers)
 
 
+def refusals(answers: list[httpx.Response]) -> Counter[str]:
+    return Counter(answer.json()["code"] for answer in answers if answer.status_code >= 400)
+
+
 async def checksum(session: Session) -> list[tuple[Any, ...]]:
     """All tables, each as a number: two of these are equal only where every row of every table is."""
     return [tuple(row) for row in await session.fetch(await session.fetchval(_CHECKSUM))]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from crm.db.session import Database
-from crm.loyalty import audit
 from tests.loyalty.shop import at_once, statuses
 from tests.loyalty.stampcards import Club, at
+from tests.loyalty.town import audited
 
 NOW = datetime.now(UTC)
 ORDER = {"occurred_at": at(NOW), "total": "60000"}
@@ -21,10 +21,7 @@ ORDER = {"occurred_at": at(NOW), "total": "60000"}
 async def _audited(database: Database) -> AsyncIterator[None]:
     """Whatever a test did, the audit has nothing to say about it."""
     yield
-    async with database.begin() as session:
-        await audit.freeze(session)
-        report = await audit.verify(session)
-    assert report.findings == []
+    await audited(database)
 
 
 @pytest.fixture

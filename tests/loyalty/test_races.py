@@ -14,9 +14,10 @@ import pytest
 
 from crm.db.ids import uuid7
 from crm.db.session import Database
-from crm.loyalty import audit, journal, ledger
+from crm.loyalty import journal, ledger
 from crm.loyalty.ledger import Award
 from tests.loyalty.shop import EARNED, ORDER, Shop, at_once, statuses
+from tests.loyalty.town import audited
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +25,6 @@ async def _audited(database: Database) -> AsyncIterator[None]:
     """Whatever a test did, the audit has nothing to say about it."""
     yield
     await audited(database)
-
-
-async def audited(database: Database) -> None:
-    async with database.begin() as session:
-        await audit.freeze(session)
-        report = await audit.verify(session)
-    assert report.findings == []
 
 
 @pytest.fixture

@@ -9,28 +9,21 @@ from typing import Any
 import pytest
 
 from crm.db.session import Database
-from crm.loyalty import audit
 from tests.loyalty.shelf import Shelf
-from tests.loyalty.shop import at_once, statuses
+from tests.loyalty.shop import at_once, refusals, statuses
+from tests.loyalty.town import audited
 
 
 @pytest.fixture(autouse=True)
 async def _audited(database: Database) -> AsyncIterator[None]:
     """Whatever a test did, the audit has nothing to say about it."""
     yield
-    async with database.begin() as session:
-        await audit.freeze(session)
-        report = await audit.verify(session)
-    assert report.findings == []
+    await audited(database)
 
 
 @pytest.fixture
 async def shelf(live_client: Any) -> Shelf:
     return await Shelf.open(live_client)
-
-
-def refusals(answers: list[Any]) -> Counter[str]:
-    return Counter(answer.json()["code"] for answer in answers if answer.status_code >= 400)
 
 
 @pytest.mark.parametrize("facts", [{}, {"fulfilment": "voucher"}, {"limits": [{"times": 1, "per": "day"}]}])
