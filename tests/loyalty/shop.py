@@ -19,7 +19,7 @@ EARNED = 45
 
 _CHECKSUM = """
     SELECT string_agg(format('SELECT %L AS name, count(*) AS rows, sum(hashtextextended(t::text, 0)) AS sum FROM %I t',
-        tablename, tablename), ' UNION ALL ' ORDER BY tablename)
+        tablename, tablename), ' UNION ALL ') || ' ORDER BY name'
     FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE 'pgqueuer%'
 """
 
