@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from crm.api import paging
+from crm.api.earning_rules import NewEarningRule
 from crm.api.paging import Cursor, Limit, Page
-from crm.api.programs import NewEarningRule
 from crm.api.routes import delete, get, post
 from crm.api.schemas import YEAR_MAX, YEAR_MIN, Body
 from crm.contacts.conditions import InvalidCondition

@@ -11,9 +11,9 @@ from pydantic import Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from crm.api import paging
+from crm.api.earning_rules import FilterBody, WindowBody
 from crm.api.loyalty import PROGRAM, ProgramId
 from crm.api.paging import Cursor, Limit, Page
-from crm.api.programs import FilterBody, WindowBody
 from crm.api.requests import decode
 from crm.api.routes import delete, get, patch, post
 from crm.api.schemas import Body, Code, Line, Patch, Points, PositiveAmount, either

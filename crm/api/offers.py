@@ -13,9 +13,9 @@ from pydantic_core import PydanticCustomError
 
 from crm.api import paging
 from crm.api.conditions import ConditionBody
+from crm.api.earning_rules import Factor, FilterBody, Values, WindowBody
 from crm.api.loyalty import MEMBERSHIP, PROGRAM, PlaceBody, ProgramId
 from crm.api.paging import Cursor, Limit, Page, SortBy
-from crm.api.programs import Factor, FilterBody, Values, WindowBody
 from crm.api.requests import decode
 from crm.api.routes import delete, get, patch, post, put
 from crm.api.schemas import Body, Line, Patch, Points, Reference, Text

@@ -11,9 +11,9 @@ from pydantic import Field, StringConstraints, create_model
 
 from crm.api import paging
 from crm.api.conditions import ConditionBody
+from crm.api.earning_rules import LimitBody, Values, WindowBody
 from crm.api.loyalty import PROGRAM, ProgramId
 from crm.api.paging import Cursor, Limit, Page, SortBy
-from crm.api.programs import LimitBody, Values, WindowBody
 from crm.api.requests import decode
 from crm.api.routes import delete, get, patch, post
 from crm.api.schemas import Body, Line, Patch, Text

@@ -2,26 +2,18 @@
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from crm.db.session import Database
 from tests.loyalty.shop import at_once, statuses
 from tests.loyalty.stampcards import Club, at
-from tests.loyalty.town import audited
+
+pytestmark = pytest.mark.usefixtures("audited_database")
 
 NOW = datetime.now(UTC)
 ORDER = {"occurred_at": at(NOW), "total": "60000"}
-
-
-@pytest.fixture(autouse=True)
-async def _audited(database: Database) -> AsyncIterator[None]:
-    """Whatever a test did, the audit has nothing to say about it."""
-    yield
-    await audited(database)
 
 
 @pytest.fixture

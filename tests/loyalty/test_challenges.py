@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from crm.db.ids import uuid7
-from crm.loyalty import audit
 from tests.loyalty.shelf import refused
 from tests.loyalty.shop import checksum
 from tests.loyalty.stampcards import CARD, Club, at, counted
+
+pytestmark = pytest.mark.usefixtures("audited_session")
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -24,12 +25,6 @@ COFFEE = {"sku": "K-1", "category": "coffee", "unit_price": "25000"}
 @pytest.fixture
 async def club(client: Any) -> Club:
     return await Club.open(client)
-
-
-@pytest.fixture(autouse=True)
-async def _audited(session):
-    yield
-    assert (await audit.verify(session)).findings == []
 
 
 def coffees(quantity: int) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Events: what they earn and why, once each, and the orders whose points they let begin."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,11 +13,13 @@ import pytest
 from crm.contacts.contacts import ContactNotFound
 from crm.db.ids import uuid7
 from crm.db.session import Session
-from crm.loyalty import audit, events, programs, purchases, rules
+from crm.loyalty import events, programs, purchases, rules
 from crm.loyalty.basket import Purchase
 from crm.loyalty.events import EventRefReused, Happened
 from crm.loyalty.purchases import Bought, PurchaseNotFound
 from tests.loyalty.shop import EARNED, Shop, at_once, checksum, statuses
+
+pytestmark = pytest.mark.usefixtures("audited_session")
 
 RECORDED = {"event", "ref", "points", "transaction_id", "rules", "challenges", "balance", "tier"}
 VIEW = {
@@ -30,13 +31,6 @@ SAID = {"event": "review", "ref": "review-17"}
 NOBODY = UUID("01a200ec-0000-7000-8000-000000000000")
 JAKARTA = ZoneInfo("Asia/Jakarta")
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-async def _audited(session: Session) -> AsyncIterator[None]:
-    """Whatever a test did, the audit has nothing to say about it."""
-    yield
-    assert (await audit.verify(session)).findings == []
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from crm.db.ids import uuid7
-from crm.loyalty import audit, balances, holds
+from crm.loyalty import balances, holds
 from crm.loyalty.holds import HoldNotOpen
 from tests.loyalty.shop import Shop, checksum
+
+pytestmark = pytest.mark.usefixtures("audited_session")
 
 NOW = datetime.now(UTC)
 
@@ -16,12 +18,6 @@ NOW = datetime.now(UTC)
 @pytest.fixture
 async def shop(client: Any) -> Shop:
     return await Shop.open(client)
-
-
-@pytest.fixture(autouse=True)
-async def _audited(session):
-    yield
-    assert (await audit.verify(session)).findings == []
 
 
 async def hold(shop: Shop, who: Any, points: int, **facts: Any) -> dict[str, Any]:

@@ -1,23 +1,15 @@
 """Limits of rules: how much one member may have of a rule in a day, a week, a month, a year or ever."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from crm.db.session import Session
-from crm.loyalty import audit
 from tests.loyalty.shop import ORDER, PROGRAM, Shop, at_once, checksum, statuses
 
-
-@pytest.fixture(autouse=True)
-async def _audited(session: Session) -> AsyncIterator[None]:
-    """Whatever a test did, the audit has nothing to say about it."""
-    yield
-    assert (await audit.verify(session)).findings == []
+pytestmark = pytest.mark.usefixtures("audited_session")
 
 
 class Club(Shop):

@@ -1,25 +1,17 @@
 """Memberships: who takes part, who pauses, and what still happens to the points of those who do not."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from crm.db.session import Session
-from crm.loyalty import audit
 from tests.loyalty.shop import EARNED, Shop, at_once, checksum, statuses
+
+pytestmark = pytest.mark.usefixtures("audited_session")
 
 NOBODY = UUID("01a200ec-0000-7000-8000-000000000000")
 VIEW = {"program_id", "status", "terms_version", "enrolled_at"}
-
-
-@pytest.fixture(autouse=True)
-async def _audited(session: Session) -> AsyncIterator[None]:
-    """Whatever a test did, the audit has nothing to say about it."""
-    yield
-    assert (await audit.verify(session)).findings == []
 
 
 @pytest.fixture

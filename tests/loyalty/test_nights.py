@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,20 +19,15 @@ from crm.loyalty.programs import ProgramNotFound
 from crm.loyalty.purchases import Bought
 from crm.loyalty.tiers import TierPolicy
 from tests.loyalty.shop import checksum
-from tests.loyalty.town import START, Town, audited
+from tests.loyalty.town import START, Town
+
+pytestmark = pytest.mark.usefixtures("audited_database")
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 MIDNIGHT = datetime(2027, 3, 9, 17, tzinfo=UTC)
 """When 10 March 2027 begins in Jakarta."""
 BIRTH = date(1990, 3, 10)
-
-
-@pytest.fixture(autouse=True)
-async def _audited(database: Database) -> AsyncIterator[None]:
-    """Whatever a test did, the audit has nothing to say about it."""
-    yield
-    await audited(database)
 
 
 @pytest.fixture

@@ -2,22 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from crm.db.session import Database
 from tests.loyalty.market import DOUBLE, VOUCHER, Market
 from tests.loyalty.shop import EARNED, at_once, refusals, statuses
-from tests.loyalty.town import audited
 
-
-@pytest.fixture(autouse=True)
-async def _audited(database: Database) -> AsyncIterator[None]:
-    """Whatever a test did, the audit has nothing to say about it."""
-    yield
-    await audited(database)
+pytestmark = pytest.mark.usefixtures("audited_database")
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from crm.db.ids import uuid7
-from crm.loyalty import audit, offers
+from crm.loyalty import offers
 from tests.loyalty.market import DOUBLE, POINTS, VOUCHER, Market, line
 from tests.loyalty.shelf import refused
 from tests.loyalty.shop import EARNED
+
+pytestmark = pytest.mark.usefixtures("audited_session")
 
 JAKARTA = ZoneInfo("Asia/Jakarta")
 VIP = {"field": "tags", "op": "contains", "value": "vip"}
@@ -36,12 +38,6 @@ async def sari(market: Market) -> UUID:
 @pytest.fixture
 async def budi(market: Market) -> UUID:
     return await market.person(name="Budi")
-
-
-@pytest.fixture(autouse=True)
-async def _audited(session):
-    yield
-    assert (await audit.verify(session)).findings == []
 
 
 def row(bought: dict[str, Any], offer: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,6 +1,5 @@
 """Pins: a tier given by hand holds until it ends, whatever the points say, and then the facts speak again."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,21 +9,16 @@ import pytest
 
 from crm.db.ids import uuid7
 from crm.db.session import Session
-from crm.loyalty import audit, balances, ledger, pins, programs
+from crm.loyalty import balances, ledger, pins, programs
 from crm.loyalty.ledger import Award
 from crm.loyalty.tiers import TierPolicy
 from tests.loyalty.shop import Shop, at_once, checksum, statuses
 
+pytestmark = pytest.mark.usefixtures("audited_session")
+
 NOBODY = UUID("01a200ec-0000-7000-8000-000000000000")
 VIEW = {"program_id", "tier_id", "name", "since", "until"}
 TIERS = {"Silver": 100, "Gold": 500, "Platinum": 1000}
-
-
-@pytest.fixture(autouse=True)
-async def _audited(session: Session) -> AsyncIterator[None]:
-    """Whatever a test did, the audit has nothing to say about it."""
-    yield
-    assert (await audit.verify(session)).findings == []
 
 
 @pytest.fixture

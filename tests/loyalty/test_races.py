@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,12 +18,7 @@ from crm.loyalty.ledger import Award
 from tests.loyalty.shop import EARNED, ORDER, Shop, at_once, statuses
 from tests.loyalty.town import audited
 
-
-@pytest.fixture(autouse=True)
-async def _audited(database: Database) -> AsyncIterator[None]:
-    """Whatever a test did, the audit has nothing to say about it."""
-    yield
-    await audited(database)
+pytestmark = pytest.mark.usefixtures("audited_database")
 
 
 @pytest.fixture

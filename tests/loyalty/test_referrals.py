@@ -7,10 +7,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from crm.loyalty import audit, codes
+from crm.loyalty import codes
 from tests.loyalty.shelf import refused
 from tests.loyalty.shop import checksum
 from tests.loyalty.stampcards import PROMISE, Club, at
+
+pytestmark = pytest.mark.usefixtures("audited_session")
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -23,12 +25,6 @@ async def club(client: Any) -> Club:
     club = await Club.open(client)
     await club.promise()
     return club
-
-
-@pytest.fixture(autouse=True)
-async def _audited(session):
-    yield
-    assert (await audit.verify(session)).findings == []
 
 
 async def points(club: Club, who: UUID) -> tuple[int, int]:

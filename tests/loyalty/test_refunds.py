@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from crm.loyalty import audit
 from tests.loyalty.shop import Shop, checksum
+
+pytestmark = pytest.mark.usefixtures("audited_session")
 
 NOW = datetime.now(UTC)
 
@@ -14,12 +15,6 @@ NOW = datetime.now(UTC)
 @pytest.fixture
 async def shop(client: Any) -> Shop:
     return await Shop.open(client)
-
-
-@pytest.fixture(autouse=True)
-async def _audited(session):
-    yield
-    assert (await audit.verify(session)).findings == []
 
 
 async def change(shop: Shop, **settings: Any) -> None:

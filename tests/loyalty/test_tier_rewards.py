@@ -7,9 +7,11 @@ from uuid import UUID
 import pytest
 
 from crm.db.ids import uuid7
-from crm.loyalty import audit, ledger
+from crm.loyalty import ledger
 from crm.loyalty.ledger import Award
 from tests.loyalty.shelf import Shelf
+
+pytestmark = pytest.mark.usefixtures("audited_session")
 
 NOON = datetime(2026, 11, 1, 5, 0, tzinfo=UTC)
 
@@ -17,12 +19,6 @@ NOON = datetime(2026, 11, 1, 5, 0, tzinfo=UTC)
 @pytest.fixture
 async def shelf(client: Any) -> Shelf:
     return await Shelf.open(client)
-
-
-@pytest.fixture(autouse=True)
-async def _audited(session):
-    yield
-    assert (await audit.verify(session)).findings == []
 
 
 async def gold(shelf: Shelf, *rewards: dict[str, Any], threshold: int = 45) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from crm.db.ids import uuid7
-from crm.loyalty import audit
 from tests.loyalty.shop import Shop, checksum
+
+pytestmark = pytest.mark.usefixtures("audited_session")
 
 NOW = datetime.now(UTC)
 
@@ -15,12 +16,6 @@ NOW = datetime.now(UTC)
 @pytest.fixture
 async def shop(client: Any) -> Shop:
     return await Shop.open(client)
-
-
-@pytest.fixture(autouse=True)
-async def _audited(session):
-    yield
-    assert (await audit.verify(session)).findings == []
 
 
 async def give(shop: Shop, who: Any, to: Any, points: int, *, key: str | None = None) -> Any:
