@@ -24,9 +24,9 @@ from crm.exchange import files, imports, refusals, reversions, sheets
 from crm.exchange.imports import Import, ImportNotFound, ImportNotPending
 from crm.exchange.mappings import ColumnMapping, Kind, NotImportable
 from crm.exchange.outcomes import OnDuplicate
+from crm.exchange.readability import COLUMNS_MAX, UnreadableFile
 from crm.exchange.refusals import RefusedRow
 from crm.exchange.reversions import ImportedContact, NotRevertible
-from crm.exchange.sheets import COLUMNS_MAX, UnreadableFile
 from crm.loyalty.programs import ProgramNotFound, ProgramRequired
 
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]

@@ -9,7 +9,7 @@ from typing import IO, Final
 from uuid import UUID
 
 from crm.db.session import Database, Session
-from crm.exchange.sheets import UnreadableFile
+from crm.exchange.readability import UnreadableFile
 
 CHUNK: Final = 262_144
 

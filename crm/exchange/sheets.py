@@ -14,12 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TextIO, TypeAlias
 
-from crm.errors import Invalid
 from crm.exchange.cells import unguarded
+from crm.exchange.readability import COLUMNS_MAX, UnreadableFile
 
 Format: TypeAlias = Literal["csv", "xlsx"]
 
-COLUMNS_MAX: Final = 500
 DELIMITERS: Final = ",;\t|"
 LINE_LENGTH_MAX: Final = 1_000_000
 ROW_LENGTH_MAX: Final = 100_000
@@ -34,11 +33,6 @@ _PROBED_ROWS: Final = 50
 _ZIP: Final = b"PK\x03\x04"
 _OLD_EXCEL: Final = b"\xd0\xcf\x11\xe0"
 _SEPARATOR_LINE: Final = re.compile(r"sep=(.)\r?\n")
-
-
-class UnreadableFile(Invalid):
-    code = "unreadable_file"
-    title = "This file can't be read as a table"
 
 
 class Row(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import openpyxl  # type: ignore[import-untyped]
 
-from crm.exchange.sheets import COLUMNS_MAX, UnreadableFile
+from crm.exchange.readability import COLUMNS_MAX, UnreadableFile
 
 ROWS_MAX: Final = 1_048_576
 """What Excel itself allows. A file may claim any number."""

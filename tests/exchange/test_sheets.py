@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from crm.exchange import sheets, workbooks
-from crm.exchange.sheets import Layout, UnreadableFile
+from crm.exchange.readability import UnreadableFile
+from crm.exchange.sheets import Layout
 from tests.exchange.desk import workbook
 
 NAMES = ["Nama", "Kota"]
