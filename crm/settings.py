@@ -68,6 +68,10 @@ class Settings(BaseSettings):
         description="After how many hours without a message the next one begins a new thread.",
     )
 
+    scan_for_duplicates: bool = Field(
+        default=True, description="Whether all contacts are looked through each night for such as are one person."
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least that is logged."
     )

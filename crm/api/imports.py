@@ -48,7 +48,8 @@ class NewImportMapping(Body):
     """Where columns go, by their names, and what is the same in every row.
 
     The fields of contacts are `name`, `given_name`, `family_name`, `locale`, `time_zone`, `birth_on`, `tags`,
-    `identity:KIND` and `attributes.NAME`; those of purchases `order_ref`, `occurred_at`, `currency`, `total`,
+    `identity:KIND`, `attributes.NAME` and `verified`, which says with yes or no whether somebody has proven that the
+    row's identities are theirs; those of purchases `order_ref`, `occurred_at`, `currency`, `total`,
     `shipping`, `shipping_tax`, `code`, `store`, `till` and `identity:KIND`, which says who bought. `date_order` is how
     days are written that do not begin with the year.
     """
@@ -65,11 +66,14 @@ class NewImportMapping(Body):
 class NewRun(Body):
     """What to do about a contact who is there already.
 
-    `skip` the row, `fill` in what the contact lacks, `update` what the row has, or `reject` it. Nothing is ever
-    cleared. Left out, as before, or `skip`. Purchases that are recorded already are always skipped.
+    By a row's identities alone: `skip` the row, `fill` in what the contact lacks, or `update` what the row has. As
+    where one contact is made, looking for people who resemble the row too: `reject` it, `link` it to the one who is
+    certainly the same, who gets what they lack, or `create` a contact from every row, also from one that was imported
+    before. Nothing is ever cleared. Left out, as before, or `skip`. Purchases that are recorded already are always
+    skipped.
     """
 
-    on_duplicate: Literal["skip", "fill", "update", "reject"] | None = None
+    on_duplicate: OnDuplicate | None = None
 
 
 class NewReversion(Body):

@@ -263,7 +263,7 @@ async def get_points_transaction(
 async def _transactions(
     session: Session, contact_id: UUID, program: UUID | None, cursor: str | None, limit: int, cause: str | None = None
 ) -> Page[PointsTransaction]:
-    before = paging.decode(cursor, int)
+    before = paging.decode(cursor, UUID)
     found = await transactions.page(
         session,
         program_id=program,
@@ -272,7 +272,7 @@ async def _transactions(
         limit=limit + 1,
         cause=cause,
     )
-    return paging.page_of(found, limit=limit, key=lambda transaction: (transaction.seq,))
+    return paging.page_of(found, limit=limit, key=lambda transaction: (transaction.id,))
 
 
 handlers = [

@@ -148,11 +148,11 @@ async def list_my_points_transactions(
     session: Session, me: UUID, program: ProgramId = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[MyPointsTransaction]:
     """List the member's points transactions, newest first."""
-    before = paging.decode(cursor, int)
+    before = paging.decode(cursor, UUID)
     found = await transactions.page(
         session, program_id=program, contact_id=me, before=before[0] if before else None, limit=limit + 1
     )
-    page = paging.page_of(found, limit=limit, key=lambda transaction: (transaction.seq,))
+    page = paging.page_of(found, limit=limit, key=lambda transaction: (transaction.id,))
     return Page([MyPointsTransaction.of(transaction) for transaction in page.items], page.next_cursor)
 
 

@@ -62,7 +62,7 @@ async def search_contacts(session: Session, data: ContactSearch, now: datetime) 
     selection = await selections.select(
         session,
         vocabulary=VOCABULARY,
-        condition=VOCABULARY.condition_of(data.filter, pointer="/filter"),
+        condition=await VOCABULARY.typed_condition_of(session, data.filter, pointer="/filter"),
         program_id=data.program_id,
         now=now,
     )

@@ -14,7 +14,7 @@ from crm.api.etags import IfMatch, etag, version_of
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import ContactId, delete, get, patch, post
 from crm.api.schemas import Body, Line, Patch, Text
-from crm.contacts import segments
+from crm.contacts import definitions, segments
 from crm.contacts.conditions import InvalidCondition
 from crm.contacts.contacts import Contact, ContactNotFound
 from crm.contacts.segments import (
@@ -117,7 +117,7 @@ async def preview_segment(session: Session, data: SegmentTrial, now: datetime) -
     selection = await selections.select(
         session,
         vocabulary=VOCABULARY,
-        condition=segments.condition_of(VOCABULARY, data.condition),
+        condition=segments.condition_of(VOCABULARY, await definitions.typed(session, data.condition)),
         program_id=data.program_id,
         now=now,
     )

@@ -93,14 +93,15 @@ def import_contacts(
             "--map",
             metavar="COLUMN=FIELD",
             help="Where a column goes: name, given_name, family_name, locale, time_zone, birth_on, tags, "
-            "identity:KIND, attributes.NAME. Without any it is guessed from the columns' names.",
+            "identity:KIND, attributes.NAME, verified. Without any it is guessed from the columns' names.",
         ),
     ] = [],  # noqa: B006 typer reads the default and never changes it
     constants: Constants = [],  # noqa: B006
     on_duplicate: Annotated[
         OnDuplicate,
         typer.Option(
-            help="What to do about somebody who is there: skip the row, fill in what is missing, update, or reject it."
+            help="What to do about somebody who is there. By identities alone: skip the row, fill in what is missing, "
+            "or update. Looking for people who resemble it too: reject the row, link it, or create a contact anyway."
         ),
     ] = "skip",
     dates: Dates = None,

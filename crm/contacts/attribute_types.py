@@ -46,8 +46,10 @@ def problems(kind: Kind, options: Sequence[str] | None, value: Attribute) -> Ite
 def read(field: Field, kind: Kind) -> Field:
     """One of an open set of any type, read as a value of this type."""
     return replace(
-        field, name=f"{field.name} as {kind}", type=_TYPES[kind], sql=_read(kind, f"({field.sql})"), has_types=False
-    )
+        field, name=f"{field.name} as {kind}", type=_TYPES[kind], sql=_read(kind, f"({field.sql})"), has_types=False,
+        # What helps to find a value as it is in JSON would find another than what is read of it.
+        among=None, within=None,
+    )  # fmt: skip
 
 
 def asked(kind: Kind, value: Any) -> Any:

@@ -155,9 +155,17 @@ def created(made: Sequence[Contact], *, now: datetime) -> list[Insert]:
 def extended(changed: Sequence[tuple[Contact, Contact]], *, now: datetime) -> list[Insert | Update]:
     """The parts of a write that turn locked contacts into such as have all that they had, and more.
 
-    Their new identities were claimed before.
+    Their new identities were claimed before; of those that they had, some may be verified now.
     """
+    proven = [
+        (after.id, identity)
+        for before, after in changed
+        for identity in after.identities
+        if identity.verified
+        and any(not known.verified and known.address == identity.address for known in before.identities)
+    ]
     return [
+        identities.marked(proven),
         Update(contacts, _COLUMNS, [tuple(getattr(after, name) for name in _COLUMNS) for _, after in changed], 1),
         identities.added(
             ((after.id, identities.new(before.identities, after.identities)) for before, after in changed), now=now

@@ -146,6 +146,12 @@ async def read(session: Session, *, names: Collection[str]) -> dict[str, Attribu
     return {row["name"]: AttributeDefinition(*row) for row in rows}
 
 
+async def read_all(session: Session) -> dict[str, AttributeDefinition]:
+    """All definitions, by name; there are at most `COUNT_MAX`."""
+    rows = await session.fetch(f"SELECT {_SELECTED} FROM attribute_definitions")
+    return {row["name"]: AttributeDefinition(*row) for row in rows}
+
+
 async def page(session: Session, *, after: str | None, limit: int) -> list[AttributeDefinition]:
     """Definitions by name, behind `after`."""
     rows = await session.fetch(

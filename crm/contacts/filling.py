@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from crm.contacts import drafts, identities
+from crm.contacts import drafts
 from crm.contacts.contacts import Contact
 
 _FIELDS: Final = ("name", "given_name", "family_name", "locale", "time_zone", "birth_on")
@@ -31,6 +31,10 @@ def filled(contact: Contact, said: Contact, *, named: bool, overwrite: bool, now
     if not set(said.tags) <= set(contact.tags):
         changes["tags"] = [*contact.tags, *said.tags]
     after = drafts.merged(contact, changes, now=now)
-    for identity in identities.new(contact.identities, said.identities):
-        after = drafts.identified(after, identity)
+    owned = {known.address: known for known in contact.identities}
+    for identity in said.identities:
+        known = owned.get(identity.address)
+        # What the contact does not own is not given to it by saying it once more.
+        if known is None or (identity.verified and not known.verified and not known.disputed):
+            after = drafts.identified(after, identity)
     return after

@@ -10,7 +10,7 @@ from asyncpg import Record
 from sqlalchemy import BigInteger, Column, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
-from crm.contacts import conditions, contacts
+from crm.contacts import conditions, contacts, definitions
 from crm.contacts.conditions import Condition, InvalidCondition
 from crm.contacts.contacts import SELECTED, Contact, ContactNotFound
 from crm.contacts.vocabulary import Vocabulary
@@ -180,8 +180,10 @@ async def create(
 ) -> Segment:
     """Keep a segment, and have it evaluated unless that is left to people.
 
+    Attributes are compared as what they are defined as now, whatever becomes of their definitions.
     Raises InvalidCondition, SegmentNameTaken, TooManySegments, and what says that there is no such program.
     """
+    definition = replace(definition, condition=await definitions.typed(session, definition.condition))
     condition_of(vocabulary, definition.condition)
     await vocabulary.frame(session, definition.program_id)
     if await session.fetchval("SELECT count(*) FROM segments WHERE archived_at IS NULL") >= SEGMENTS_MAX:
@@ -227,10 +229,13 @@ async def change(
 ) -> Segment:
     """Apply a merge patch of a definition's fields. What asks something else is evaluated anew.
 
+    Of another condition, attributes are compared as what they are defined as now; of the same one, as before.
     Raises SegmentNotFound, SegmentArchived, StaleSegment, InvalidCondition, SegmentNameTaken, and what says that there
     is no such program.
     """
     before = await _lock(session, segment_id=segment_id, version=version)
+    if changes.get("condition") not in (None, before.condition):
+        changes = {**changes, "condition": await definitions.typed(session, changes["condition"])}
     after = replace(before, **changes, version=before.version + 1, updated_at=now)
     if after == replace(before, version=after.version, updated_at=now):
         return before

@@ -6,7 +6,7 @@ from datetime import tzinfo
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from crm.contacts import conditions, contributions
+from crm.contacts import conditions, contributions, definitions
 from crm.contacts.conditions import Condition
 from crm.contacts.contributions import Contribution
 from crm.contacts.fields import Fields
@@ -37,6 +37,10 @@ class Vocabulary:
     def fields(self) -> Fields:
         """All that can be asked about a contact."""
         return contributions.fields_of(self.contributions)
+
+    async def typed_condition_of(self, session: Session, document: Any, *, pointer: str = "") -> Condition:
+        """The same, with attributes compared as what they are defined as now. Raises InvalidCondition."""
+        return self.condition_of(await definitions.typed(session, document), pointer=pointer)
 
     def condition_of(self, document: Any, *, pointer: str = "") -> Condition:
         """A condition from JSON; `pointer` is where it stands in the body. Raises InvalidCondition."""

@@ -12,6 +12,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from crm.contacts.attribute_types import Kind
+from crm.contacts.attributes import Attribute
+
 DateOrder: TypeAlias = Literal["ymd", "dmy", "mdy"]
 
 NOON: Final = time(12)
@@ -26,6 +29,11 @@ _SERIAL_ZERO: Final = date(1899, 12, 30)
 """Day 0 of spreadsheets. Numbers of four digits are left alone: they could be years."""
 _CLOCK: Final = re.compile(r"(\d{1,2})[:.](\d{2})(?:[:.](\d{2}))?\Z", re.ASCII)
 _AMOUNT: Final = re.compile(r"\d{1,15}(?:\.\d{1,6})?\Z", re.ASCII)
+_NUMBER: Final = re.compile(r"-?\d{1,15}(?:\.\d{1,6})?\Z", re.ASCII)
+_TRUTHS: Final = {
+    **dict.fromkeys(("1", "true", "yes", "y", "ya"), True),
+    **dict.fromkeys(("0", "false", "no", "n", "tidak"), False),
+}
 _CURRENCY: Final = re.compile(r"[A-Z]{3}\Z", re.ASCII)
 _LIST: Final = re.compile(r"[,;|\n]")
 _ITEMS: Final = re.compile(r"\s*(?:;\s|\n)\s*")
@@ -123,6 +131,31 @@ def moment(text: str, *, zone: ZoneInfo, order: DateOrder) -> datetime:
     if not YEAR_MIN <= found.year <= YEAR_MAX:
         raise BadCell("date_out_of_range", f"'{text}' lies outside the years {YEAR_MIN} to {YEAR_MAX}.")
     return found
+
+
+def attribute(text: str, *, kind: Kind, order: DateOrder) -> Attribute:
+    """What a cell means where the attribute is defined as of this type. Raises BadCell."""
+    match kind:
+        case "number":
+            if not _NUMBER.match(text):
+                raise BadCell("number", f"'{text}' is no number such as 12 or 12.5.")
+            return float(text) if "." in text else int(text)
+        case "boolean":
+            return truth(text)
+        case "date":
+            return day(text, order=order).isoformat()
+        case "list":
+            return several(text)
+        case _:
+            return text
+
+
+def truth(text: str) -> bool:
+    """Yes or no. Raises BadCell."""
+    word = text.casefold()
+    if word not in _TRUTHS:
+        raise BadCell("boolean", f"'{text}' is neither yes nor no.")
+    return _TRUTHS[word]
 
 
 def amount(text: str) -> Decimal:

@@ -7,17 +7,19 @@ from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
-from crm.contacts import contacts, drafts, filling, identities
+from crm.contacts import blocked_identities, contacts, drafts, filling, identities
 from crm.contacts.addresses import Address
 from crm.contacts.attributes import Attribute
+from crm.contacts.claims import IdentityBlocked
 from crm.contacts.contacts import Contact
+from crm.contacts.definitions import AttributeDefinition
 from crm.contacts.drafts import Draft, InvalidContact, NewIdentity
 from crm.db.session import Session
 from crm.errors import FieldError, Unavailable
 from crm.exchange import cells
 from crm.exchange.cells import BadCell
 from crm.exchange.mappings import ATTRIBUTE, IDENTITY, ColumnMapping
-from crm.exchange.outcomes import OnDuplicate, Outcome, RowError, refused
+from crm.exchange.outcomes import OnDuplicate, Outcome, RowError, failed, refused
 from crm.exchange.sheets import Row
 from crm.interactions import people
 
@@ -36,12 +38,21 @@ class Said:
 class Reader:
     """Turns rows into contacts. Knows nobody, so it can work while others are being stored."""
 
-    def __init__(self, mapping: ColumnMapping, columns: Sequence[str], *, region: str, now: datetime) -> None:
+    def __init__(
+        self,
+        mapping: ColumnMapping,
+        columns: Sequence[str],
+        *,
+        region: str,
+        defined: Mapping[str, AttributeDefinition],
+        now: datetime,
+    ) -> None:
         self._places = list(mapping.places(columns))
         self._columns = columns
         self._constants = mapping.constants
         self._order = mapping.date_order
         self._region = region
+        self._defined = defined
         self._now = now
 
     def read(self, row: Row) -> tuple[Said | None, list[RowError]]:
@@ -83,8 +94,12 @@ class Reader:
                 given.tags.extend(cells.several(text))
             elif field == "birth_on":
                 given.birth_on = cells.day(text, order=self._order)
+            elif field == "verified":
+                given.verified = cells.truth(text)
             elif field.startswith(ATTRIBUTE):
-                given.attributes[field.removeprefix(ATTRIBUTE)] = text
+                name = field.removeprefix(ATTRIBUTE)
+                kind = self._defined[name].type if name in self._defined else "text"
+                given.attributes[name] = cells.attribute(text, kind=kind, order=self._order)
             else:
                 given.values[field] = text
             given.columns[field] = column
@@ -100,9 +115,10 @@ class Reader:
             name=name or given.identities[0][1].value[: drafts.LINE_LENGTH_MAX],
             given_name=values.get("given_name"), family_name=values.get("family_name"), locale=values.get("locale"),
             time_zone=values.get("time_zone"), birth_on=given.birth_on, tags=given.tags, attributes=given.attributes,
-            identities=[identity for _, identity in given.identities],
+            identities=[replace(identity, verified=given.verified) for _, identity in given.identities],
         )  # fmt: skip
-        return Said(drafts.contact_of(draft, region=self._region, now=self._now), named=bool(name))
+        contact = drafts.contact_of(draft, region=self._region, defined=self._defined, now=self._now)
+        return Said(contact, named=bool(name))
 
 
 class _Given:
@@ -115,6 +131,7 @@ class _Given:
         self.tags: list[str] = []
         self.attributes: dict[str, Attribute] = {}
         self.columns: dict[str, str | None] = {}
+        self.verified = False
 
     def located(self, error: FieldError) -> RowError:
         """What is wrong with a contact, as what is wrong with a row."""
@@ -165,6 +182,7 @@ async def _planned(
     addresses = list({identity.address: None for each in said for identity in each.contact.identities})
     owners = {address: SOMEBODY for address in addresses if hash(address) in seen}
     owners |= await identities.owners(session, addresses=addresses)
+    blocked = await blocked_identities.among(session, addresses=addresses)
     present: dict[UUID, Contact] = {}
     if on_duplicate in ("fill", "update") and (known := sorted(set(owners.values()) - {SOMEBODY})):
         if lock:
@@ -172,7 +190,7 @@ async def _planned(
         present = await contacts.find_all(session, contact_ids=known)
         if len(present) < len(known):
             raise Unavailable("One of these contacts was deleted at this moment. Send the request again.")
-    plan = _Plan(owners, present, on_duplicate, now)
+    plan = _Plan(owners, blocked, present, on_duplicate, now)
     for each in said:
         plan.add(each)
     return plan
@@ -182,10 +200,16 @@ class _Plan:
     """Rows in their order, each beside what those before it have left."""
 
     def __init__(
-        self, owners: dict[Address, UUID], present: Mapping[UUID, Contact], on_duplicate: OnDuplicate, now: datetime
+        self,
+        owners: dict[Address, UUID],
+        blocked: AbstractSet[Address],
+        present: Mapping[UUID, Contact],
+        on_duplicate: OnDuplicate,
+        now: datetime,
     ) -> None:
         self.made: dict[UUID, Contact] = {}
         self._owners = owners
+        self._blocked = blocked
         self._before = present
         self._after: dict[UUID, Contact] = {}
         self._on_duplicate = on_duplicate
@@ -194,6 +218,10 @@ class _Plan:
 
     def add(self, said: Said) -> None:
         """Decide about one row."""
+        if nobody := next((one for one in said.contact.identities if one.address in self._blocked), None):
+            refusal = IdentityBlocked.of(nobody, pointer="")
+            self._outcomes.append(failed(refusal, field=f"{IDENTITY}{nobody.kind}"))
+            return
         found = list(dict.fromkeys(
             self._owners[identity.address] for identity in said.contact.identities if identity.address in self._owners
         ))  # fmt: skip
@@ -219,8 +247,6 @@ class _Plan:
     def _met(self, said: Said, found: Sequence[UUID]) -> Outcome:
         if self._on_duplicate == "skip":
             return Outcome("skipped", found[0])
-        if self._on_duplicate == "reject":
-            return _duplicate(said.contact, self._owners)
         if len(found) > 1:
             known = ", ".join(str(contact_id) for contact_id in found if contact_id != SOMEBODY)
             return Outcome(
@@ -254,7 +280,8 @@ class _Plan:
         self._owners.update((identity.address, contact.id) for identity in contact.identities)
 
 
-def _duplicate(contact: Contact, owners: Mapping[Address, UUID]) -> Outcome:
+def duplicate(contact: Contact, owners: Mapping[Address, UUID]) -> Outcome:
+    """The refusal of a row whose person is somebody else's by one of these `owners`."""
     known = next(identity for identity in contact.identities if identity.address in owners)
     owner = owners[known.address]
     who = "an earlier row" if owner == SOMEBODY else f"the contact {owner}"

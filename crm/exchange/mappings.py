@@ -15,7 +15,9 @@ ATTRIBUTE: Final = "attributes."
 """How the name of a field begins that is one of an open set: `identity:KIND`, `attributes.NAME`."""
 
 FIELDS: Final[Mapping[Kind, Sequence[str]]] = {
-    "contacts": ("name", "given_name", "family_name", "locale", "time_zone", "birth_on", "tags", "attributes"),
+    "contacts": (
+        "name", "given_name", "family_name", "locale", "time_zone", "birth_on", "tags", "attributes", "verified",
+    ),
     "purchases": (
         "code", "currency", "occurred_at", "order_ref", "shipping", "shipping_tax", "store", "till", "total",
     ),

@@ -8,7 +8,12 @@ from uuid import UUID
 from crm.errors import CrmError
 
 Result: TypeAlias = Literal["created", "updated", "skipped", "failed"]
-OnDuplicate: TypeAlias = Literal["skip", "fill", "update", "reject"]
+OnDuplicate: TypeAlias = Literal["skip", "fill", "update", "reject", "link", "create"]
+"""What is done about a row's person who may be there.
+
+`skip`, `fill` and `update` look at addresses alone. `reject`, `link` and `create` look for people who resemble the row
+too, and mean what they mean where one contact is made.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ is, so whoever goes on after a crash does nothing twice and leaves nothing out.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from datetime import datetime
 from pathlib import Path
@@ -13,9 +13,11 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import asyncpg
 
+from crm.contacts import definitions
+from crm.contacts.definitions import AttributeDefinition
 from crm.db.session import Database, Session
 from crm.errors import Unavailable
-from crm.exchange import contact_rows, purchase_rows, sheets, works
+from crm.exchange import admitted_rows, contact_rows, purchase_rows, sheets, works
 from crm.exchange.imports import LANES
 from crm.exchange.outcomes import Outcome, RowError
 from crm.exchange.sheets import Row
@@ -157,31 +159,42 @@ async def _stored(
 
 
 async def _kind(database: Database, work: Work, now: datetime) -> _Kind:
-    if work.kind == "contacts":
-        return _Contacts(work, now)
-    assert work.program_id is not None, "the table says so"
     async with database.reading() as session:
+        if work.kind == "contacts":
+            return _Contacts(work, await definitions.read_all(session), now)
+        assert work.program_id is not None, "the table says so"
         return _Purchases(work, await programs.load(session, program_id=work.program_id))
 
 
 class _Contacts:
-    def __init__(self, work: Work, now: datetime) -> None:
+    def __init__(self, work: Work, defined: Mapping[str, AttributeDefinition], now: datetime) -> None:
         self._work = work
         self._seen: set[int] = set()
-        self.read = contact_rows.Reader(work.mapping, work.layout.columns, region=work.region, now=now).read
+        self.read = contact_rows.Reader(
+            work.mapping, work.layout.columns, region=work.region, defined=defined, now=now
+        ).read
 
     def lane(self, meaning: contact_rows.Said) -> int:
         return 0
 
     async def store(self, session: Session, meanings: Sequence[contact_rows.Said], now: datetime) -> list[Outcome]:
         work = self._work
+        if work.on_duplicate in ("reject", "link", "create"):
+            return await admitted_rows.store(
+                session, said=meanings, wish=work.on_duplicate, import_id=work.import_id, by=work.by, now=now
+            )
         return await contact_rows.store(
             session, said=meanings, on_duplicate=work.on_duplicate, import_id=work.import_id, by=work.by, now=now
         )
 
     async def foresee(self, session: Session, meanings: Sequence[contact_rows.Said], now: datetime) -> list[Outcome]:
+        work = self._work
+        if work.on_duplicate in ("reject", "link", "create"):
+            return await admitted_rows.foresee(
+                session, said=meanings, wish=work.on_duplicate, seen=self._seen, now=now
+            )  # fmt: skip
         return await contact_rows.foresee(
-            session, said=meanings, on_duplicate=self._work.on_duplicate, seen=self._seen, now=now
+            session, said=meanings, on_duplicate=work.on_duplicate, seen=self._seen, now=now
         )
 
     def seen(self, meanings: Sequence[contact_rows.Said]) -> None:

@@ -7,11 +7,12 @@ from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
+from crm.contacts import aliases
 from crm.db.session import Session
 from crm.insights import periods
 from crm.insights.buckets import OPEN, into
 from crm.insights.periods import Span
-from crm.loyalty import balances, journal
+from crm.loyalty import balances, journal, transactions
 from crm.loyalty.balances import Expiring, TierProgress
 from crm.loyalty.books import Book
 from crm.loyalty.movements import KINDS
@@ -205,21 +206,28 @@ def _add(
     sums.held += sign * part.held
 
 
-# Movements are never changed, so up to a `seq` ($3) every statement sees the same ones, whoever posts meanwhile.
+# Movements are never changed, so up to a `seq` ($3) every statement sees the same ones, whoever posts meanwhile. All of
+# accounts that were merged into this one are there; what a merge transferred from one to the other is nothing to the
+# member.
 _CHANGES: Final = f"""
-    SELECT transaction_id, {into("available")} AS available, {into("pending")} AS pending, {into("held")} AS held
-    FROM points_movements WHERE contact_id = $1 AND program_id = $2 AND seq <= $3
+    SELECT m.contact_id, m.transaction_id, {into("available")} AS available, {into("pending")} AS pending,
+        {into("held")} AS held
+    FROM {aliases.known_as("$1::uuid")} who JOIN points_movements m ON m.contact_id = who.id
+    WHERE m.program_id = $2 AND (m.seq <= $3 OR m.contact_id <> $1)
+"""
+_OF_CHANGES: Final = f"""
+    JOIN points_transactions t ON t.contact_id = c.contact_id AND t.id = c.transaction_id
+        AND NOT {transactions.within_person("t", "$1::uuid")}
 """
 _TOTALS: Final = f"""
     SELECT CASE WHEN t.occurred_at >= $4 THEN t.kind END AS kind, count(*), sum(t.points),
         sum(c.available), sum(c.pending), sum(c.held)
-    FROM ({_CHANGES} AND occurred_at < $5 GROUP BY transaction_id) c
-    JOIN points_transactions t ON t.contact_id = $1 AND t.id = c.transaction_id
+    FROM ({_CHANGES} AND m.occurred_at < $5 GROUP BY m.contact_id, m.transaction_id) c {_OF_CHANGES}
     GROUP BY 1
 """
 _ENTRIES: Final = f"""
     SELECT t.id, t.kind, t.reason, t.order_ref, t.occurred_at, t.points, c.available, c.pending, c.held
-    FROM ({_CHANGES} AND occurred_at >= $4 AND occurred_at < $5 GROUP BY transaction_id) c
-    JOIN points_transactions t ON t.contact_id = $1 AND t.id = c.transaction_id
-    ORDER BY t.occurred_at DESC, t.seq DESC LIMIT $6
+    FROM ({_CHANGES} AND m.occurred_at >= $4 AND m.occurred_at < $5 GROUP BY m.contact_id, m.transaction_id) c
+    {_OF_CHANGES}
+    ORDER BY t.occurred_at DESC, t.contact_id = $1 DESC, t.seq DESC LIMIT $6
 """

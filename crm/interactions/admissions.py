@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -44,10 +44,14 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The contact, and whether it was made now; else somebody who was there is the same person."""
+    """The contact, and whether it was made now; else somebody who was there is the same person.
+
+    Who was there `has_more` where some of the newcomers brought addresses that were free.
+    """
 
     contact: Contact
     is_new: bool
+    has_more: bool = False
 
 
 async def admit(
@@ -66,7 +70,7 @@ async def admit(
     """
     defined = await definitions.read(session, names=draft.attributes)
     newcomer = Newcomer(drafts.contact_of(draft, region=region, defined=defined, now=now), on_duplicate)
-    [result], parts = await _admitted(session, [newcomer], by, now)
+    [result], parts = await _admitted(session, [newcomer], by, {}, now)
     if isinstance(result, CrmError):
         raise result
     answer = idempotency.answer(
@@ -77,16 +81,19 @@ async def admit(
 
 
 async def admit_all(
-    session: Session, *, newcomers: Sequence[Newcomer], by: str, now: datetime
+    session: Session, *, newcomers: Sequence[Newcomer], by: str, data: Mapping[str, Any] | None = None, now: datetime
 ) -> list[Admitted | CrmError]:
-    """The same of many, in a few round trips however many they are; those who come first are there for the others."""
-    results, parts = await _admitted(session, newcomers, by, now)
+    """The same of many, in a few round trips however many they are; those who come first are there for the others.
+
+    `data` is told with each who is made or gains something.
+    """
+    results, parts = await _admitted(session, newcomers, by, data or {}, now)
     await writes.write(session, parts)
     return results
 
 
 async def _admitted(
-    session: Session, newcomers: Sequence[Newcomer], by: str, now: datetime
+    session: Session, newcomers: Sequence[Newcomer], by: str, data: Mapping[str, Any], now: datetime
 ) -> tuple[list[Admitted | CrmError], list[writes.Insert | writes.Update]]:
     """What becomes of each, and what has to be written for that."""
     party = _Party(newcomers)
@@ -94,10 +101,13 @@ async def _admitted(
     claimed = await party.take_up(session, locked=locked)
     settled = await claimed.settle(session, besides=party.suggested, now=now)
     made, changed = party.shown(claimed, now=now)
-    told = [people.updated(after.id, contacts.changes(before, after), by=by, now=now) for before, after in changed]
+    told = [
+        people.updated(after.id, {**contacts.changes(before, after), **data}, by=by, now=now)
+        for before, after in changed
+    ]
     told += await disputes.told(session, losses=claimed.losses, by=by, now=now)
     return party.results(), [
-        *people.stored(made, told, by=by, now=now), *contacts.extended(changed, now=now), *settled,
+        *people.stored(made, told, by=by, data=data, now=now), *contacts.extended(changed, now=now), *settled,
     ]  # fmt: skip
 
 
@@ -180,10 +190,14 @@ class _Party:
     def results(self) -> list[Admitted | CrmError]:
         """What became of each."""
         return [
-            outcome if isinstance(outcome, CrmError) else Admitted(self._contacts[outcome], outcome == self._own(n).id)
+            outcome if isinstance(outcome, CrmError) else self._admitted(n, outcome)
             for n, outcome in enumerate(self._outcomes)
             if outcome is not None
         ]
+
+    def _admitted(self, n: int, contact_id: UUID) -> Admitted:
+        contact, before = self._contacts[contact_id], self._known.get(contact_id)
+        return Admitted(contact, contact_id == self._own(n).id, before is not None and contact is not before)
 
     def _own(self, n: int) -> Contact:
         return self._newcomers[n].contact

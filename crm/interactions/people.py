@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 from uuid import UUID
 
 from crm.contacts import claims, contacts, definitions, drafts, identities, suggestions
@@ -20,6 +21,7 @@ from crm.interactions import disputes, segmentation, timeline
 CHANNEL = "contacts"
 CREATED = "contact.created"
 UPDATED = "contact.updated"
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class HasHistory(Conflict):
@@ -221,10 +223,18 @@ async def delete(session: Session, *, contact_id: UUID, version: int | None = No
 
 
 def stored(
-    new: Sequence[Contact], told: Sequence[tuple[Any, ...]] = (), *, by: str, now: datetime
+    new: Sequence[Contact],
+    told: Sequence[tuple[Any, ...]] = (),
+    *,
+    by: str,
+    data: Mapping[str, Any] = _NOTHING,
+    now: datetime,
 ) -> list[writes.Insert | writes.Update]:
-    """The parts of a write that make contacts, whose identities were claimed before; other timelines are `told`."""
-    entries = [_entry(contact.id, CREATED, by, now, {}) for contact in new]
+    """The parts of a write that make contacts, whose identities were claimed before; other timelines are `told`.
+
+    `data` is told with each who is made.
+    """
+    entries = [_entry(contact.id, CREATED, by, now, {**data}) for contact in new]
     return [*contacts.created(new, now=now), timeline.part([*entries, *told])]
 
 

@@ -1,12 +1,22 @@
 """Looking for contacts who are one person."""
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from crm.contacts import scanning, scans
 from crm.contacts.scanning import Phase
 from crm.db.session import Database
+from crm.settings import Settings
+
+
+async def ask_for_scan(database: Database, *, now: datetime) -> None:
+    """Each night, unless somebody has switched that off; one that has not ended yet will do."""
+    if not _settings().scan_for_duplicates:
+        return
+    async with database.begin() as session:
+        await scans.start(session, by="system", now=now)
 
 
 async def scan_for_duplicates(database: Database, payload: dict[str, Any], *, now: datetime) -> None:
@@ -27,3 +37,8 @@ async def scan_for_duplicates(database: Database, payload: dict[str, Any], *, no
         async with database.begin() as session:
             await scans.fail(session, scan_id=scan_id, now=datetime.now(UTC))
         raise
+
+
+@cache
+def _settings() -> Settings:
+    return Settings()

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-# How far a member has come, worked out again: a streak's periods in a row differ from their numbers by the same.
+# How far a member has come, worked out again: a streak's periods in a row differ from their numbers by the same. Where
+# contacts were ever merged, stamps of two accounts may have filled one card.
 _PROGRESS: Final = """
     WITH goals AS (
         SELECT program_id, id AS challenge_id, (definition ->> 'goal')::bigint AS goal FROM challenges
@@ -36,7 +37,9 @@ _PROGRESS: Final = """
         ('challenge.due', coalesce(t.due, 0)::text, p.due::text),
         ('challenge.filled', coalesce(k.filled, 0)::text, p.filled::text),
         ('challenge.completed', coalesce(k.completed, 0)::text, p.completed::text),
-        ('challenge.kept', greatest(p.completed - p.due, 0)::text, least(p.completed - p.due, k.kept)::text)
+        ('challenge.kept', CASE WHEN NOT EXISTS (
+                SELECT FROM merges m WHERE m.contact_id = p.contact_id OR m.other_id = p.contact_id
+            ) THEN greatest(p.completed - p.due, 0)::text END, least(p.completed - p.due, k.kept)::text)
     ) f (what, expected, found)
     WHERE f.expected <> f.found
 """

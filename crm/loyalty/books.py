@@ -160,6 +160,8 @@ class Book:
 
     def use(self, rule_id: UUID, period: str, *, points: int, times: int) -> None:
         """Note what a rule gave, or took back, within a period."""
+        if self.home is not None:
+            self.home.use(rule_id, period, points=points, times=times)
         for usages in (self.used, self.usages):
             before = usages.get((rule_id, period), Used(0, 0))
             usages[rule_id, period] = Used(before.points + points, before.times + times)
@@ -212,6 +214,13 @@ class Book:
         """Count what was earned over the whole life of the account, and the milestones that it passes."""
         before, self.lifetime_earned = self.lifetime_earned, self.lifetime_earned + points
         self.milestones_reached += [each for each in self.milestones if before < each <= self.lifetime_earned]
+
+    def redeem(self, points: int) -> None:
+        """Count what was redeemed over the whole life of the account, or given back, and where it was merged to."""
+        self.lifetime_redeemed += points
+        if self.home is not None:
+            self.home.lifetime_redeemed += points
+            self.home.touched = True
 
     def ensure_room(self, points: int) -> None:
         """Raises PointsOutOfRange before anything is planned, so that a batch can leave the post out."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import BigInteger, Column, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm.contacts import aliases
 from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
@@ -91,9 +93,14 @@ _CARDS: Final = tuple(column.name for column in challenge_cards.columns)
 _FARTHER: Final = """(contact_id, program_id, challenge_id) DO UPDATE SET
     total = excluded.total, due = excluded.due, filled = excluded.filled, completed = excluded.completed,
     runs = excluded.runs, known_from = excluded.known_from, updated_at = excluded.updated_at"""
-_KNOWN: Final = """
-    SELECT contact_id, challenge_id, total, due, filled, completed, runs, known_from FROM challenge_progress
-    WHERE program_id = $1 AND contact_id = ANY ($2) AND challenge_id = ANY ($3)
+_KNOWN: Final = f"""
+    SELECT g.id AS contact_id, p.contact_id = g.id AS own, p.challenge_id, p.total, p.due, p.filled, p.completed,
+        p.runs, p.known_from
+    FROM unnest($2::uuid[]) AS g (id)
+    LEFT JOIN contact_alias_directory d ON d.alias_id = g.id
+    CROSS JOIN LATERAL {aliases.known_as("coalesce(d.contact_id, g.id)")} who
+    JOIN challenge_progress p ON p.contact_id = who.id
+    WHERE p.program_id = $1 AND p.challenge_id = ANY ($3)
 """
 
 
@@ -135,7 +142,10 @@ class Stamped:
 
 @dataclass(slots=True)
 class Decision:
-    """What a fact will do for a challenge; nothing is changed by it."""
+    """What a fact will do for a challenge; nothing is changed by it.
+
+    `after` is to be kept with the contact's id, `whole` is how far the person has then come.
+    """
 
     challenge: Challenge
     offer: Offer
@@ -144,6 +154,7 @@ class Decision:
     until: datetime | None
     period: int | None
     after: Progress
+    whole: Progress
     cards: range
 
 
@@ -154,6 +165,8 @@ class Cards:
     locked: Locked
     by: str
     progress: dict[tuple[UUID, UUID], Progress]
+    elsewhere: dict[tuple[UUID, UUID], list[Progress]] = field(default_factory=dict)
+    """What the same people have under ids from before a merge."""
     changed: set[tuple[UUID, UUID]] = field(default_factory=set)
     stamps: list[tuple[Any, ...]] = field(default_factory=list)
     filled: list["_Filled"] = field(default_factory=list)
@@ -167,6 +180,7 @@ class Cards:
                 challenge,
                 stamping.offer(challenge, basket, occurred_at, zone),
                 self.progress.get((book.contact_id, challenge.id), Progress()).copy(),
+                self.elsewhere.get((book.contact_id, challenge.id), ()),
                 at=occurred_at, book=book, zone=zone,
             )
             for challenge in self.locked.program.challenges_of(event)
@@ -214,11 +228,12 @@ class Cards:
         return [*self.told, *(self._completed(each) for each in self.filled)]
 
     def _stamp(self, book: Book, decision: Decision, cause: str, ref: str, occurred_at: datetime) -> Stamped:
-        challenge, after, now = decision.challenge, decision.after, self.locked.now
+        challenge, whole, now = decision.challenge, decision.whole, self.locked.now
         zone, day = self.locked.program.terms.zone, local_day(occurred_at, self.locked.program.terms.zone)
-        if decision.stamps:
-            self.progress[book.contact_id, challenge.id] = after
-            self.changed.add((book.contact_id, challenge.id))
+        key = (book.contact_id, challenge.id)
+        if decision.after != self.progress.get(key, Progress()):
+            self.progress[key] = decision.after
+            self.changed.add(key)
         periods = sorted({period_key(limit.per, day) for limit in challenge.limits}) if decision.stamps else []
         for period in periods:
             book.use(challenge.id, period, points=0, times=decision.stamps)
@@ -234,8 +249,8 @@ class Cards:
         cards = [self._fill(book, challenge, number, cause, ref, occurred_at) for number in decision.cards]
         stamped = Stamped(
             challenge.id, challenge.name, decision.stamps, decision.offer.stamps, decision.reason, decision.until,
-            after.current(challenge, occurred_at, zone), challenge.goal, after.total, after.completed,
-            after.next_by(challenge, occurred_at, zone), cards,
+            whole.current(challenge, occurred_at, zone), challenge.goal, whole.total, whole.completed,
+            whole.next_by(challenge, occurred_at, zone), cards,
         )  # fmt: skip
         if decision.stamps or decision.reason == "limit_reached":
             self._tell(book.contact_id, stamped, ref, occurred_at)
@@ -313,8 +328,25 @@ async def of_members(session: Session, *, locked: Locked, by: str, facts: Iterab
             asked.setdefault(contact_id, set()).add(challenge.id)
     if not asked:
         return Cards(locked, by, {})
-    rows = await session.fetch(_KNOWN, locked.program.id, list(asked), list(set().union(*asked.values())))
-    return Cards(locked, by, {(row["contact_id"], row["challenge_id"]): challenges.progress_of(row) for row in rows})
+    own, elsewhere = await known_progress(
+        session, program_id=locked.program.id, contact_ids=list(asked), challenge_ids=list(set().union(*asked.values()))
+    )
+    return Cards(locked, by, own, elsewhere)
+
+
+async def known_progress(
+    session: Session, *, program_id: UUID, contact_ids: Sequence[UUID], challenge_ids: Sequence[UUID]
+) -> tuple[dict[tuple[UUID, UUID], Progress], dict[tuple[UUID, UUID], list[Progress]]]:
+    """How far these contacts have come with these challenges: under their own id, and under others of the person."""
+    own: dict[tuple[UUID, UUID], Progress] = {}
+    elsewhere: dict[tuple[UUID, UUID], list[Progress]] = {}
+    for row in await session.fetch(_KNOWN, program_id, contact_ids, challenge_ids):
+        key = (row["contact_id"], row["challenge_id"])
+        if row["own"]:
+            own[key] = challenges.progress_of(row)
+        else:
+            elsewhere.setdefault(key, []).append(challenges.progress_of(row))
+    return own, elsewhere
 
 
 def points_of(decisions: Sequence[Decision]) -> int:
@@ -352,16 +384,21 @@ def farther(rows: Sequence[tuple[Any, ...]]) -> Insert:
     return Insert(challenge_progress, _PROGRESS, rows, _FARTHER)
 
 
-def _decided(challenge: Challenge, offer: Offer, after: Progress, *, at: datetime, book: Book, zone: Any) -> Decision:
+def _decided(
+    challenge: Challenge, offer: Offer, after: Progress, elsewhere: Sequence[Progress], *, at: datetime, book: Book,
+    zone: ZoneInfo,
+) -> Decision:  # fmt: skip
     stamps, reason, until, period = 0, offer.reason, None, None
+    before = stamping.together([after, *elsewhere], challenge)
     if offer.stamps and challenge.per is not None:
         period = stamping.period_of(challenge.per, at, zone)
-        if not after.knows(period):
+        if not before.knows(period):
             reason = "too_late"
-        elif after.has(period):
+        elif before.has(period):
             reason, until = "already_counted", start_of(stamping.first_day(challenge.per, period + 1), zone)
         else:
             stamps = 1
+        if before.knows(period) and not after.has(period):
             after.join(period, challenge.goal)
     elif offer.stamps:
         left = stamping.room(challenge, at, zone, book.usages)
@@ -370,7 +407,9 @@ def _decided(challenge: Challenge, offer: Offer, after: Progress, *, at: datetim
         after.count(stamps, challenge.goal)
         if stamps < offer.stamps:
             reason, until = ("trimmed" if stamps else "limit_reached"), left.until
-    first, more = after.filled + 1, max(0, after.due - after.completed)
-    after.filled += more
-    after.completed += more
-    return Decision(challenge, offer, stamps, reason, until, period, after, range(first, first + more))
+    whole = stamping.together([after, *elsewhere], challenge)
+    first, more = after.filled + 1, max(0, whole.due - whole.completed)
+    for progress in (after, whole):
+        progress.filled += more
+        progress.completed += more
+    return Decision(challenge, offer, stamps, reason, until, period, after, whole, range(first, first + more))

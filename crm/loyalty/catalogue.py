@@ -13,6 +13,7 @@ from asyncpg import Record
 from sqlalchemy import BigInteger, Boolean, Column, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm.contacts import aliases
 from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
@@ -67,8 +68,9 @@ _FIND: Final = """
         ) IS TRUE AS pooled
     ) p
 """
-# A member's redemptions of some rewards in each period that lasts at this moment. What was granted does not count.
-_USED: Final = """
+# A member's redemptions of some rewards in each period that lasts at this moment, also those under ids that the member
+# had before a merge. What was granted does not count.
+_USED: Final = f"""
     SELECT reward_id,
         sum(points) FILTER (WHERE occurred_at >= $4) AS day_points,
         sum(quantity) FILTER (WHERE occurred_at >= $4) AS day_times,
@@ -79,8 +81,8 @@ _USED: Final = """
         sum(points) FILTER (WHERE occurred_at >= $7) AS year_points,
         sum(quantity) FILTER (WHERE occurred_at >= $7) AS year_times,
         sum(points) AS lifetime_points, sum(quantity) AS lifetime_times
-    FROM redemptions
-    WHERE contact_id = $1 AND program_id = $2 AND reward_id = ANY ($3)
+    FROM {aliases.known_as("$1::uuid")} who JOIN redemptions r ON r.contact_id = who.id
+    WHERE program_id = $2 AND reward_id = ANY ($3)
         AND status <> 'reversed' AND cause = 'redemption'
     GROUP BY reward_id
 """

@@ -11,12 +11,13 @@ from asyncpg import Record
 from sqlalchemy import Column, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm.contacts import aliases
 from crm.contacts.contacts import ContactNotFound
 from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.errors import FieldError, Invalid, NotFound
-from crm.loyalty import journal, programs
+from crm.loyalty import journal, programs, stamping
 from crm.loyalty.stamping import Challenge, Progress
 
 challenges = Table(
@@ -39,13 +40,17 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 _COLUMNS: Final = "id, program_id, definition, created_at, updated_at"
 # Those that are open, and those that are not any more where the member has begun them.
-_OF_MEMBER: Final = """
-    SELECT c.id, c.definition, p.time_zone, s.total, s.due, s.filled, s.completed, s.runs, s.known_from,
+_OF_MEMBER: Final = f"""
+    SELECT c.id, c.definition, p.time_zone, s.parts,
         EXISTS (SELECT FROM contacts WHERE id = $2) AS contact_exists
     FROM programs p
     JOIN challenges c ON c.program_id = p.id AND c.deleted_at IS NULL
-    LEFT JOIN challenge_progress s ON s.contact_id = $2 AND s.program_id = c.program_id AND s.challenge_id = c.id
-    WHERE (p.id = $1 OR ($1 IS NULL AND p.is_default)) AND (c.status = 'active' OR s.contact_id IS NOT NULL)
+    CROSS JOIN LATERAL (
+        SELECT jsonb_agg(to_jsonb(g) ORDER BY g.contact_id <> $2) AS parts FROM {aliases.known_as("$2::uuid")} who
+        JOIN challenge_progress g
+            ON g.contact_id = who.id AND g.program_id = c.program_id AND g.challenge_id = c.id
+    ) s
+    WHERE (p.id = $1 OR ($1 IS NULL AND p.is_default)) AND (c.status = 'active' OR s.parts IS NOT NULL)
         AND ($3::uuid IS NULL OR c.id > $3)
     ORDER BY c.id LIMIT $4
 """
@@ -197,7 +202,7 @@ async def page_of_member(
     return [_of_member(row, now) for row in rows]
 
 
-def progress_of(row: Record) -> Progress:
+def progress_of(row: Record | Mapping[str, Any]) -> Progress:
     """How far a row of `challenge_progress` says that a member has come."""
     runs = [(first, last) for first, last in row["runs"]]
     return Progress(row["total"], row["due"], row["filled"], row["completed"], runs, row["known_from"])
@@ -206,7 +211,7 @@ def progress_of(row: Record) -> Progress:
 def _of_member(row: Record, now: datetime) -> MemberChallenge:
     definition = _DEFAULTS | row["definition"]
     challenge, zone = Challenge.of(row["definition"], id=row["id"]), ZoneInfo(row["time_zone"])
-    progress = Progress() if row["total"] is None else progress_of(row)
+    progress = stamping.together([progress_of(part) for part in row["parts"] or ()] or [Progress()], challenge)
     return MemberChallenge(
         challenge.id, challenge.name, challenge.event, challenge.kind, challenge.per,
         progress.current(challenge, now, zone), challenge.goal, progress.total, progress.completed, progress.owed,

@@ -13,6 +13,7 @@ from asyncpg import Record
 from sqlalchemy import BigInteger, Column, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm.contacts import aliases
 from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency
 from crm.db.ids import uuid7
@@ -50,12 +51,15 @@ offer_claims = Table(
 )
 
 _COLUMNS: Final = tuple(column.name for column in offer_claims.columns)
-# What there is to know of an offer before one member may claim it, read under the lock on the account.
-_STANDING: Final = """
+# What there is to know of an offer before one member may claim it, read under the lock on the account. What was claimed
+# under an id that the member had before a merge counts too; claims are numbered under each id.
+_STANDING: Final = f"""
     SELECT o.id, o.program_id, o.version, o.contacts_count, o.definition,
         CASE WHEN o.ended_at IS NULL THEN o.status ELSE 'ended' END AS status,
         r.named IS TRUE AS named, n.claimed,
-        (SELECT count(*) FROM offer_claims c WHERE c.contact_id = $1 AND c.offer_id = o.id) AS claimed_by_member
+        (SELECT count(*) FROM {aliases.known_as("$1::uuid")} who
+         JOIN offer_claims c ON c.contact_id = who.id AND c.offer_id = o.id) AS claimed_by_member,
+        (SELECT count(*) FROM offer_claims c WHERE c.contact_id = $1 AND c.offer_id = o.id) AS numbered
     FROM offers o
     LEFT JOIN offer_recipients r ON r.contact_id = $1 AND r.offer_id = o.id
     LEFT JOIN offer_counts n ON n.program_id = o.program_id AND n.offer_id = o.id
@@ -161,7 +165,7 @@ async def claim(
         raise _not_found()
     book = locked.member(contact_id)
     _check(offer, row, locked)
-    number = row["claimed_by_member"] + 1
+    number = row["numbered"] + 1
     given = await _give(session, offer, locked, book, number=number, place=place, by=by)
     claimed = Claimed(
         uuid7(), offer.id, number, dict(offer.benefit), given.points, given.transaction_id,
@@ -227,10 +231,13 @@ async def page(
     """
     rows = await session.fetch(
         f"""
-        {_VIEW}
-        WHERE c.contact_id = $1 AND ($2::uuid IS NULL OR c.offer_id = $2) AND ($3::uuid IS NULL OR c.id < $3)
-            AND EXISTS (SELECT FROM contacts WHERE id = $1)
-        ORDER BY c.id DESC LIMIT $4
+        SELECT n.* FROM contacts o CROSS JOIN LATERAL {aliases.known_as("o.id")} who CROSS JOIN LATERAL (
+            {_VIEW}
+            WHERE c.contact_id = who.id AND ($2::uuid IS NULL OR c.offer_id = $2) AND ($3::uuid IS NULL OR c.id < $3)
+            ORDER BY c.id DESC LIMIT $4
+        ) n
+        WHERE o.id = $1
+        ORDER BY n.id DESC LIMIT $4
         """,
         contact_id, offer_id, before, limit,
     )  # fmt: skip

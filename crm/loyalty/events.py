@@ -12,6 +12,7 @@ from asyncpg import Record
 from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm.contacts import aliases
 from crm.db import idempotency
 from crm.db.ids import uuid7
 from crm.db.session import Session
@@ -56,15 +57,23 @@ _COLUMNS: Final = tuple(column.name for column in loyalty_events.columns)
 _VIEW: Final = (
     "id, program_id, event, ref, order_ref, transaction_id, points, rules, challenges, occurred_at, recorded_at, by"
 )
-# What is recorded already, and whether the orders that the events are about are.
-_KNOWN: Final = """
+# What is recorded already, also under an id that the contact had before a merge, and whether the orders that the events
+# are about are.
+_KNOWN: Final = f"""
     SELECT k.contact_id, k.event, k.ref, k.order_ref, e.id, e.request_hash, e.transaction_id, e.points, e.rules,
         e.challenges, p.order_ref IS NOT NULL AS bought
     FROM (SELECT DISTINCT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[])) k
         (contact_id, event, ref, order_ref)
-    LEFT JOIN loyalty_events e
-        ON e.contact_id = k.contact_id AND e.program_id = $1 AND e.event = k.event AND e.ref = k.ref
-    LEFT JOIN purchases p ON p.contact_id = k.contact_id AND p.program_id = $1 AND p.order_ref = k.order_ref
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM {aliases.known_as("k.contact_id")} who JOIN loyalty_events x
+            ON x.contact_id = who.id AND x.program_id = $1 AND x.event = k.event AND x.ref = k.ref
+        ORDER BY x.contact_id = k.contact_id DESC, x.id LIMIT 1
+    ) e ON true
+    LEFT JOIN LATERAL (
+        SELECT x.order_ref FROM {aliases.known_as("k.contact_id")} who JOIN purchases x
+            ON x.contact_id = who.id AND x.program_id = $1 AND x.order_ref = k.order_ref
+        LIMIT 1
+    ) p ON true
     WHERE e.id IS NOT NULL OR p.order_ref IS NOT NULL
 """
 
@@ -188,11 +197,14 @@ async def page(
     """
     rows = await session.fetch(
         f"""
-        SELECT {_VIEW} FROM loyalty_events
-        WHERE contact_id = $1 AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
-            AND EXISTS (SELECT FROM contacts WHERE id = $1)
-            AND ($3::uuid IS NULL OR id < $3)
-        ORDER BY id DESC LIMIT $4
+        SELECT e.* FROM contacts c CROSS JOIN LATERAL {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
+            SELECT {_VIEW} FROM loyalty_events
+            WHERE contact_id = who.id AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
+                AND ($3::uuid IS NULL OR id < $3)
+            ORDER BY id DESC LIMIT $4
+        ) e
+        WHERE c.id = $1
+        ORDER BY e.id DESC LIMIT $4
         """,
         contact_id, program_id, before, limit,
     )  # fmt: skip

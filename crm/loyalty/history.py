@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
+from crm.contacts import aliases
 from crm.db.session import Session
 from crm.loyalty import journal
 from crm.loyalty.books import Book
@@ -13,11 +14,12 @@ from crm.loyalty.ladders import NOTHING_COUNTED, Counted
 from crm.loyalty.lots import Lot
 from crm.loyalty.movements import Movement
 
+# Points are those of every account that was merged into this one.
 # A lot's end as it was then: that before the first change that came later, or else today's. What counts by day is all
 # that is known today, less what happened later: on the day itself, and in refunds of what counted before.
-_THEN: Final = """
+_THEN: Final = f"""
     WITH moved AS (
-        SELECT lot_id,
+        SELECT m.contact_id, lot_id,
             sum(CASE to_bucket WHEN 'available' THEN points ELSE 0 END
                 - CASE from_bucket WHEN 'available' THEN points ELSE 0 END) AS available,
             sum(CASE to_bucket WHEN 'pending' THEN points ELSE 0 END
@@ -26,27 +28,30 @@ _THEN: Final = """
                 - CASE from_bucket WHEN 'held' THEN points ELSE 0 END) AS held,
             sum(CASE to_bucket WHEN 'redeemed' THEN points ELSE 0 END
                 - CASE from_bucket WHEN 'redeemed' THEN points ELSE 0 END) AS redeemed
-        FROM points_movements WHERE contact_id = $1 AND program_id = $2 AND occurred_at <= $3
-        GROUP BY lot_id
+        FROM {aliases.known_as("$1::uuid")} who JOIN points_movements m ON m.contact_id = who.id
+        WHERE program_id = $2 AND occurred_at <= $3
+        GROUP BY m.contact_id, lot_id
     ), ends AS (
         SELECT m.*, CASE WHEN c.id IS NULL THEN l.expires_at ELSE c.expires_before END AS expires_at
         FROM moved m
-        JOIN points_lots l ON l.contact_id = $1 AND l.program_id = $2 AND l.id = m.lot_id
+        JOIN points_lots l ON l.contact_id = m.contact_id AND l.program_id = $2 AND l.id = m.lot_id
         LEFT JOIN LATERAL (
             SELECT c.id, c.expires_before FROM points_lot_changes c
-            WHERE c.contact_id = $1 AND c.lot_id = m.lot_id AND c.occurred_at > $3
+            WHERE c.contact_id = m.contact_id AND c.lot_id = m.lot_id AND c.occurred_at > $3
             ORDER BY c.occurred_at, c.id LIMIT 1
         ) c ON true
     )
     SELECT coalesce(sum(available), 0)::bigint AS available, coalesce(sum(pending), 0)::bigint AS pending,
         coalesce(sum(held), 0)::bigint AS held, coalesce(sum(redeemed), 0)::bigint AS redeemed,
-        (SELECT coalesce(sum(points), 0)::bigint FROM points_transactions
-         WHERE contact_id = $1 AND program_id = $2 AND kind = 'earn' AND occurred_at <= $3) AS earned,
+        (SELECT coalesce(sum(points), 0)::bigint
+         FROM {aliases.known_as("$1::uuid")} who JOIN points_transactions t ON t.contact_id = who.id
+         WHERE program_id = $2 AND kind = 'earn' AND occurred_at <= $3) AS earned,
         (SELECT jsonb_agg(jsonb_build_array(e.points, e.expires_at)) FROM (
             SELECT sum(available + pending) AS points, expires_at FROM ends
             WHERE expires_at IS NOT NULL AND available + pending > 0 GROUP BY expires_at
         ) e) AS expiring,
-        (SELECT jsonb_object_agg(lot_id, expires_at) FROM ends WHERE lot_id = ANY ($7)) AS ends,
+        (SELECT jsonb_object_agg(lot_id, expires_at) FROM ends
+         WHERE contact_id = $1 AND lot_id = ANY ($7)) AS ends,
         (SELECT jsonb_agg(jsonb_build_array(d.local_on, d.points, d.spend::text, d.visits)) FROM (
             SELECT local_on, sum(points)::bigint AS points, sum(spend) AS spend, sum(visits)::bigint AS visits FROM (
                 SELECT local_on, points, spend, visits FROM qualifying_days

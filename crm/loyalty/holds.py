@@ -144,7 +144,7 @@ async def capture(
     _ensure_open(kept["status"])
     transaction = book.open("capture", cause="hold", points=-wanted, occurred_at=now, by=by, reverses=hold_id)
     book.capture(hold, wanted)
-    book.lifetime_redeemed += wanted
+    book.redeem(wanted)
     if wanted < whole:
         book.release(hold, captured=wanted, at=now, by=by, cause="capture")
     book.hold_changes.append(HoldChange(hold_id, "captured", wanted, now))

@@ -27,7 +27,6 @@ _CHAIN: Final = differences(
         SELECT contact_id, program_id, digest, seq::numeric, available_after::numeric, pending_after::numeric,
             held_after::numeric,
             {_into("available")} AS available, {_into("pending")} AS pending, {_into("held")} AS held,
-            {_into("redeemed")} AS redeemed,
             lag(seq, 1, 0::bigint) OVER account + 1::numeric AS seq_due,
             lag(available_after, 1, 0::bigint) OVER account + {_into("available")}::numeric AS available_due,
             lag(pending_after, 1, 0::bigint) OVER account + {_into("pending")}::numeric AS pending_due,
@@ -45,7 +44,7 @@ _CHAIN: Final = differences(
         WINDOW account AS (PARTITION BY contact_id, program_id ORDER BY seq)
     ), moved AS (
         SELECT contact_id, program_id, sum(available) AS available, sum(pending) AS pending, sum(held) AS held,
-            sum(redeemed) AS redeemed, max(seq) AS seq, string_agg(digest, '') FILTER (WHERE is_last) AS digest,
+            max(seq) AS seq, string_agg(digest, '') FILTER (WHERE is_last) AS digest,
             {_first_break("seq_due", "seq")} AS seq_break,
             {_first_break("available_due", "available_after")} AS available_break,
             {_first_break("pending_due", "pending_after")} AS pending_break,
@@ -60,7 +59,6 @@ _CHAIN: Final = differences(
     Value("account.available", "coalesce(m.available, 0)", "a.available"),
     Value("account.pending", "coalesce(m.pending, 0)", "a.pending"),
     Value("account.held", "coalesce(m.held, 0)", "a.held"),
-    Value("account.lifetime_redeemed", "coalesce(m.redeemed, 0)", "a.lifetime_redeemed"),
     Value("account.seq", "coalesce(m.seq, 0)", "a.seq"),
     Value("account.digest", "encode(coalesce(m.digest, ''), 'hex')", "encode(a.digest, 'hex')"),
     Value("movement.seq", "seq_break[2]", "seq_break[3]", "'seq ' || seq_break[1]"),
@@ -165,15 +163,30 @@ _TRANSACTIONS: Final = differences(
     place="'transaction ' || id",
 )
 
+# Of whom was merged, what happened under every id counts, and the accounts of the former ids don't; who was erased
+# leaves no word of which ids were theirs.
 _LIFETIME: Final = differences(
     """
     WITH earned AS (
-        SELECT contact_id, program_id, sum(points) AS points FROM points_transactions
-        WHERE kind = 'earn' GROUP BY contact_id, program_id
+        SELECT coalesce(d.contact_id, t.contact_id) AS contact_id, program_id, sum(points) AS points
+        FROM points_transactions t LEFT JOIN contact_alias_directory d ON d.alias_id = t.contact_id
+        WHERE kind = 'earn' GROUP BY 1, 2
+    ), redeemed AS (
+        SELECT coalesce(d.contact_id, m.contact_id) AS contact_id, program_id,
+            sum(CASE to_bucket WHEN 'redeemed' THEN points ELSE -points END) AS points
+        FROM points_movements m LEFT JOIN contact_alias_directory d ON d.alias_id = m.contact_id
+        WHERE 'redeemed' IN (from_bucket, to_bucket) GROUP BY 1, 2
     )
-    SELECT FINDINGS FROM loyalty_accounts a LEFT JOIN earned e USING (contact_id, program_id)
+    SELECT FINDINGS FROM (
+        SELECT * FROM loyalty_accounts a
+        WHERE status <> 'merged' AND (status <> 'erased' OR NOT EXISTS (
+            SELECT FROM merges m WHERE m.contact_id = a.contact_id OR m.other_id = a.contact_id
+        ))
+    ) a
+    LEFT JOIN earned e USING (contact_id, program_id) LEFT JOIN redeemed r USING (contact_id, program_id)
     """,
     Value("account.lifetime_earned", "coalesce(e.points, 0)", "a.lifetime_earned"),
+    Value("account.lifetime_redeemed", "coalesce(r.points, 0)", "a.lifetime_redeemed"),
 )
 
 # Both ways: a row of the timeline without its transaction is what remains of a ledger whose end was cut off.

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from crm.contacts import aliases
 from crm.contacts.merging import Merging, Moved, NotUndone
 from crm.db.session import Session
 from crm.errors import Conflict
@@ -42,13 +43,12 @@ _UNCOUNT_LIMITS: Final = """
     WHERE o.contact_id = $2 AND u.contact_id = $1 AND u.program_id = o.program_id AND u.rule_id = o.rule_id
         AND u.period = o.period
 """
-# Offers that name the other name the survivor too, unless they did, or were claimed.
+# Offers that name the other name the survivor too, unless they did.
 _NAME: Final = """
     WITH moved AS (
         UPDATE offer_recipients r SET contact_id = $1
         WHERE r.contact_id = $2
             AND NOT EXISTS (SELECT FROM offer_recipients s WHERE s.contact_id = $1 AND s.offer_id = r.offer_id)
-            AND NOT EXISTS (SELECT FROM offer_claims c WHERE c.contact_id = $2 AND c.offer_id = r.offer_id)
         RETURNING r.offer_id
     ), codes AS (
         UPDATE code_directory d SET contact_id = $1 FROM moved m
@@ -83,6 +83,22 @@ _REFER: Final = """
     SELECT id FROM own ORDER BY id
 """
 
+# What was earned and redeemed under all ids of each of these contacts.
+_LIFETIMES: Final = f"""
+    SELECT g.id, coalesce(sum(e.points), 0)::bigint AS earned, coalesce(sum(r.points), 0)::bigint AS redeemed
+    FROM unnest($1::uuid[]) AS g (id)
+    CROSS JOIN LATERAL {aliases.known_as("g.id")} who
+    CROSS JOIN LATERAL (
+        SELECT sum(points) AS points FROM points_transactions
+        WHERE contact_id = who.id AND program_id = $2 AND kind = 'earn'
+    ) e
+    CROSS JOIN LATERAL (
+        SELECT sum(CASE to_bucket WHEN 'redeemed' THEN points ELSE -points END) AS points FROM points_movements
+        WHERE contact_id = who.id AND program_id = $2 AND 'redeemed' IN (from_bucket, to_bucket)
+    ) r
+    GROUP BY g.id
+"""
+
 _PAID: Final = ("available", "transferred")
 
 
@@ -112,6 +128,7 @@ async def merge(session: Session, *, merging: Merging) -> Moved:
         })  # fmt: skip
         if pin is not None:
             survivor.pin_to(pin)
+        await _count_lifetimes(session, survivor)
         await journal.write_down(session, locked)
         await session.execute(_CLOSE, merging.other_id, program_id)
         tier = survivor.standing().current
@@ -150,6 +167,7 @@ async def undo(session: Session, *, merging: Merging, memory: Mapping[str, Any])
             survivor.pin_to(msgspec.convert(account["pin_before"], Pin | None))
             if survivor.tier_id is not None and str(survivor.tier_id) == account["tier_id"]:
                 survivor.tier_since = datetime.fromisoformat(account["tier_since"])
+        await _count_lifetimes(session, survivor, other)
         await journal.write_down(session, locked)
         await session.execute(_REOPEN, merging.other_id, program_id, account["status"])
     await session.execute(_UNCOUNT_LIMITS, merging.contact_id, merging.other_id)
@@ -173,6 +191,14 @@ async def _lock(session: Session, merging: Merging, program_id: UUID, terms_vers
         locked = await journal.lock(session, **wanted)
     await journal.know_all_lots(session, books=list(locked.books.values()))
     return locked
+
+
+async def _count_lifetimes(session: Session, *books: Book) -> None:
+    """Let these accounts say what was earned and redeemed under all ids of their contacts."""
+    by_id = {book.contact_id: book for book in books}
+    for row in await session.fetch(_LIFETIMES, list(by_id), books[0].program_id):
+        book = by_id[row["id"]]
+        book.lifetime_earned, book.lifetime_redeemed, book.touched = row["earned"], row["redeemed"], True
 
 
 async def _part_debts(

@@ -6,16 +6,19 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
 
+from crm.contacts import aliases
 from crm.contacts.conditions import Condition, Facts
 from crm.db.session import Session
 from crm.loyalty.audiences import Offer
 from crm.loyalty.books import Book
 from crm.loyalty.earning import Rule
 
-# Of offers that have to be claimed, who did; of the others, whom they name.
-_HELD: Final = """
-    SELECT contact_id, offer_id FROM offer_claims
-    WHERE contact_id = ANY ($1) AND offer_id = ANY ($2) AND number = 1
+# Of offers that have to be claimed, who did, also before a merge; of the others, whom they name.
+_HELD: Final = f"""
+    SELECT g.id AS contact_id, c.offer_id
+    FROM unnest($1::uuid[]) AS g (id) CROSS JOIN LATERAL {aliases.known_as("g.id")} who
+    JOIN offer_claims c ON c.contact_id = who.id
+    WHERE c.offer_id = ANY ($2) AND c.number = 1
     UNION ALL
     SELECT contact_id, offer_id FROM offer_recipients
     WHERE contact_id = ANY ($1) AND offer_id = ANY ($3) AND named

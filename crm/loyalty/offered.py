@@ -8,6 +8,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from crm.contacts import aliases
 from crm.db.session import Session
 from crm.errors import Conflict, NotFound
 from crm.loyalty import circumstances, eligibility, journal, offers, profiles, ranking, recipients
@@ -19,7 +20,7 @@ from crm.loyalty.ranking import RANKED_MAX, Candidate, Place, Rank, Ranked, Reas
 
 # Those for whoever fits, and those that name the member, newest first; what is used up or gives a reward that is gone
 # is nothing to offer.
-_MEANT: Final = """
+_MEANT: Final = f"""
     WITH meant AS (
         (SELECT o.program_id, o.id FROM offers o
          WHERE o.program_id = $2 AND o.ended_at IS NULL AND o.status = 'active' AND o.contacts_count IS NULL
@@ -42,7 +43,8 @@ _MEANT: Final = """
         FROM offers WHERE program_id = m.program_id AND id = m.id
     ) o
     CROSS JOIN LATERAL (
-        SELECT count(*) AS claimed FROM offer_claims WHERE contact_id = $1 AND offer_id = o.id
+        SELECT count(*) AS claimed FROM {aliases.known_as("$1::uuid")} who
+        JOIN offer_claims x ON x.contact_id = who.id AND x.offer_id = o.id
     ) c
     LEFT JOIN offer_counts n ON n.program_id = o.program_id AND n.offer_id = o.id
     LEFT JOIN offer_recipients r ON r.contact_id = $1 AND r.offer_id = o.id

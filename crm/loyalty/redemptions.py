@@ -194,7 +194,7 @@ async def redeem(
         "redeem", cause="redemption", points=-points, occurred_at=now, by=by, order_ref=order_ref, place=place
     )
     book.spend(points, "redeemed", except_order=order_ref)
-    book.lifetime_redeemed += points
+    book.redeem(points)
     redemption = Redemption(transaction.id, points, "redeemed", None, 1, None, balances.balance(book))
     row = (contact_id, transaction.id, book.program_id, points, order_ref, "redeemed", now, now, None)
     await journal.write_down(
@@ -275,7 +275,7 @@ async def reverse(
         for points, lot in left:
             if book.give_back(lot, points, "redeemed"):
                 returned += points
-        book.lifetime_redeemed -= paid
+        book.redeem(-paid)
         transaction.points = returned
         await homes.return_points(session, book=book, by=by)
     result = Returned(

@@ -431,7 +431,7 @@ class _Undoing:
                 returned += part
             missing -= part
         transaction.points = returned
-        book.lifetime_redeemed -= points - missing
+        book.redeem(missing - points)
         return returned, points - missing - returned, transaction.id
 
     def _keep_alive(self, lot: Lot) -> None:

@@ -112,7 +112,7 @@ async def redeem(
             "redeem", cause="reward", points=-points, occurred_at=now, by=by, order_ref=order_ref, place=place
         )
         book.spend(points, "redeemed", except_order=order_ref)
-        book.lifetime_redeemed += points
+        book.redeem(points)
         redemption_id = transaction.id
     issued = await _issue(
         session, reward, locked, contact_id=contact_id, redemption_id=redemption_id, points=points, quantity=quantity,

@@ -5,7 +5,7 @@ full with `goal` stamps, and what is over stands on the next one. A streak count
 full with `goal` periods in a row, each with something in it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -165,7 +165,7 @@ class Progress:
         after = next((run for run in self.runs if run[0] == period + 1), None)
         joined = (before[0] if before else period, after[1] if after else period)
         self.due += _cards(joined, goal) - sum(_cards(run, goal) for run in (before, after) if run)
-        self._keep([joined, *(run for run in self.runs if run not in (before, after))])
+        self.set_runs([joined, *(run for run in self.runs if run not in (before, after))])
         self.total += 1
 
     def part(self, period: int, goal: int) -> None:
@@ -173,7 +173,7 @@ class Progress:
         whole = next(run for run in self.runs if run[0] <= period <= run[1])
         left = [part for part in ((whole[0], period - 1), (period + 1, whole[1])) if part[0] <= part[1]]
         self.due += sum(_cards(run, goal) for run in left) - _cards(whole, goal)
-        self._keep([*left, *(run for run in self.runs if run != whole)])
+        self.set_runs([*left, *(run for run in self.runs if run != whole)])
         self.total -= 1
 
     def current(self, challenge: Challenge, now: datetime, zone: ZoneInfo) -> int:
@@ -189,7 +189,8 @@ class Progress:
             return None
         return start_of(first_day(challenge.per, self.runs[-1][1] + 2), zone)
 
-    def _keep(self, runs: Sequence[tuple[int, int]]) -> None:
+    def set_runs(self, runs: Sequence[tuple[int, int]]) -> None:
+        """Know these, or the last of them where there are too many."""
         self.runs = sorted(runs)[-RUNS_MAX:]
         if len(runs) > RUNS_MAX:
             self.known_from = self.runs[0][0]
@@ -198,6 +199,28 @@ class Progress:
         if not self.runs or self.runs[-1][1] < period_of(per, now, zone) - 1:
             return None
         return self.runs[-1]
+
+
+def together(parts: Sequence[Progress], challenge: Challenge) -> Progress:
+    """How far somebody has come whose facts were recorded under several ids; cards are numbered as in the first part.
+
+    A period of a streak that several parts have counts once.
+    """
+    whole, goal = parts[0].copy(), challenge.goal
+    for part in parts[1:]:
+        whole.total += part.total
+        whole.due += part.due
+        whole.completed += part.completed
+    if challenge.per is None:
+        whole.due = whole.total // goal
+    elif len(parts) > 1:
+        runs = [run for part in parts for run in part.runs]
+        joined = _joined(runs)
+        whole.total += sum(map(_length, joined)) - sum(map(_length, runs))
+        whole.due += sum(_cards(run, goal) for run in joined) - sum(_cards(run, goal) for run in runs)
+        whole.known_from = max((part.known_from for part in parts if part.known_from is not None), default=None)
+        whole.set_runs(joined)
+    return whole
 
 
 def period_of(per: Per, at: datetime, zone: ZoneInfo) -> int:
@@ -259,5 +282,20 @@ def left(returned: Returned, terms: Terms) -> int:
     return half_up(units * (1 - money / whole if whole else 1))
 
 
+def _joined(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The periods of all these runs, as runs that neither meet nor overlap."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(runs):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def _length(run: tuple[int, int]) -> int:
+    return run[1] - run[0] + 1
+
+
 def _cards(run: tuple[int, int], goal: int) -> int:
-    return (run[1] - run[0] + 1) // goal
+    return _length(run) // goal

@@ -46,6 +46,8 @@ async def take_back(session: Session, *, locked: Locked, book: Book, by: str) ->
 
 
 async def _give(session: Session, locked: Locked, book: Book, reward_id: UUID, key: str) -> None:
+    if await _granted_before_merge(session, locked, book, key):
+        return
     for attempt in _keys(key):
         try:
             granted, new = await rewards.grant(
@@ -68,6 +70,21 @@ async def _granted(session: Session, locked: Locked, book: Book, key: str) -> bo
             )
             """,
             book.contact_id, locked.program.id, key,
+        )
+    )  # fmt: skip
+
+
+async def _granted_before_merge(session: Session, locked: Locked, book: Book, key: str) -> bool:
+    """Whether the member has it from an account that was merged into this one."""
+    return bool(
+        await session.fetchval(
+            """
+            SELECT EXISTS (
+                SELECT FROM contact_aliases k JOIN redemptions r ON r.contact_id = k.alias_id
+                WHERE k.contact_id = $1 AND r.program_id = $2 AND r.natural_key = ANY ($3) AND r.status <> 'reversed'
+            )
+            """,
+            book.contact_id, locked.program.id, list(_keys(key)),
         )
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from crm.contacts import aliases
 from crm.db.session import Session
 from crm.errors import NotFound
 from crm.loyalty import journal
@@ -13,6 +14,15 @@ _COLUMNS: Final = """
     id, program_id, seq, kind, cause, points, reason, order_ref, reverses, occurred_at, recorded_at, available_after,
     rules, by
 """
+
+
+def within_person(transaction: str, contact: str) -> str:
+    """In SQL, whether a transaction of one of the contact's accounts is the side of a transfer to another of them."""
+    return f"""({transaction}.cause = 'merge' AND EXISTS (
+        SELECT FROM {aliases.known_as(contact)} o
+        JOIN points_transactions s ON s.contact_id = o.id AND s.id = {transaction}.id
+        WHERE o.id <> {transaction}.contact_id
+    ))"""
 
 
 class PointsTransactionNotFound(NotFound):
@@ -66,22 +76,29 @@ async def page(
     *,
     program_id: UUID | None,
     contact_id: UUID,
-    before: int | None,
+    before: UUID | None,
     limit: int,
     cause: str | None = None,
 ) -> list[PointsTransaction]:
-    """A contact's transactions in the reverse order of recording, from below the `seq` of `before`.
+    """A contact's transactions, last recorded first, older than `before`: those of every account that was merged too.
 
+    What a merge transferred between accounts of the same person is left out; each `available_after` is that of the
+    account in which it happened.
     Raises ContactNotFound, ProgramNotFound, ProgramRequired.
     """
     rows = await session.fetch(
         f"""
-        SELECT {_COLUMNS} FROM points_transactions
-        WHERE contact_id = $1 AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
-            AND EXISTS (SELECT FROM contacts WHERE id = $1) AND seq < $3 AND ($5::text IS NULL OR cause = $5)
-        ORDER BY seq DESC LIMIT $4
+        SELECT t.* FROM contacts c CROSS JOIN LATERAL {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
+            SELECT {_COLUMNS} FROM points_transactions t
+            WHERE contact_id = who.id AND program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
+                AND ($3::uuid IS NULL OR id < $3) AND ($5::text IS NULL OR cause = $5)
+                AND NOT {within_person("t", "c.id")}
+            ORDER BY id DESC LIMIT $4
+        ) t
+        WHERE c.id = $1
+        ORDER BY t.id DESC LIMIT $4
         """,
-        contact_id, program_id, before if before is not None else 2**63 - 1, limit, cause,
+        contact_id, program_id, before, limit, cause,
     )  # fmt: skip
     if not rows:
         await journal.require(session, program_id=program_id, contact_id=contact_id)

@@ -1,6 +1,6 @@
 """What a refund takes off stamp cards again, and what of their rewards falls with it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -92,19 +92,26 @@ class Unstamping:
         """Take back what the order would not have stamped without what was given back."""
         locked, book = self.locked, self.book
         stamps, progress = [], []
-        for row in await session.fetch(_STAMPED, book.contact_id, locked.program.id, self.returned.order_ref):
+        rows = await session.fetch(_STAMPED, book.contact_id, locked.program.id, self.returned.order_ref)
+        _, elsewhere = await cards.known_progress(
+            session, program_id=locked.program.id, contact_ids=[book.contact_id],
+            challenge_ids=[row["challenge_id"] for row in rows],
+        )  # fmt: skip
+        for row in rows:
             taken = self._taken(row)
             if not taken:
                 continue
             challenge = Challenge.of(row["definition"], id=row["challenge_id"])
-            before = challenges.progress_of(row)
-            after = before.copy()
+            others = elsewhere.get((book.contact_id, challenge.id), [])
+            after = challenges.progress_of(row)
+            total_before = stamping.together([after, *others], challenge).total
             stamps.append(self._stamps_row(row, taken))
             self._uncount(challenge, after, row, taken)
-            cards_fallen = await self._fall(session, challenge, after)
+            cards_fallen = await self._fall(session, challenge, after, others)
             progress.append(cards.row_of(book.contact_id, locked.program.id, challenge.id, after, locked.now))
-            if after.total != before.total or cards_fallen:
-                self._answer(challenge, before.total - after.total, after, cards_fallen)
+            whole = stamping.together([after, *others], challenge)
+            if whole.total != total_before or cards_fallen:
+                self._answer(challenge, total_before - whole.total, whole, cards_fallen)
         self.facts = [
             Insert(cards.challenge_stamps, cards.STAMPS, stamps),
             cards.farther(progress),
@@ -127,13 +134,20 @@ class Unstamping:
         elif row["of_period"] == taken:
             after.part(row["period"], challenge.goal)
 
-    async def _fall(self, session: Session, challenge: Challenge, after: Progress) -> list[FallenCard]:
-        """Take back the newest cards that the stamps don't fill any more, and what they gave."""
+    async def _fall(
+        self, session: Session, challenge: Challenge, after: Progress, others: Sequence[Progress]
+    ) -> list[FallenCard]:
+        """Take back the newest cards that the stamps don't fill any more, and what they gave.
+
+        Only cards of the account that had the order fall; of one that another account of the person filled, the stamps
+        are owed.
+        """
         book, program = self.book, self.locked.program
-        if not after.owed:
+        owed = stamping.together([after, *others], challenge).owed
+        if not owed:
             return []
         fallen = []
-        for row in await session.fetch(_NEWEST, book.contact_id, program.id, challenge.id, after.owed):
+        for row in await session.fetch(_NEWEST, book.contact_id, program.id, challenge.id, owed):
             card, back = FallenCard(row["card"], "reversed", 0, 0, None), bonuses.NOTHING
             if row["transaction_id"] is not None:
                 back = await bonuses.take_back(

@@ -178,3 +178,20 @@ async def test_who_may_read_contacts_may_search_them(client):
     assert await names(reader, ANYBODY) == []
     other = await client.limited_to("contacts:write", "loyalty:read")
     assert (await other.post("/v1/contacts/search", json={"filter": ANYBODY})).status_code == 403
+
+
+async def test_an_attribute_is_compared_as_what_it_is_defined_as(client):
+    for number, value in enumerate(["9.50", "120000.00", "many"]):
+        await person(client, f"P{number}", attributes={"spent": value})
+    below = {"field": "attributes.spent", "op": "in", "value": ["9.5", "120000"]}
+    assert await names(client, below) == []
+    fitting = {"name": "spent", "type": "money", "currency": "IDR"}
+    refusal = await client.post("/v1/attribute-definitions", json=fitting)
+    assert refusal.status_code == 409
+    [last] = (await search(client, {"field": "name", "op": "eq", "value": "P2"}))["items"]
+    await client.patch(f"/v1/contacts/{last['id']}", json={"attributes": {"spent": None}})
+    assert (await client.post("/v1/attribute-definitions", json=fitting)).status_code == 201
+    assert sorted(await names(client, below)) == ["P0", "P1"]
+    wrong = {"all": [{"field": "attributes.spent", "op": "starts_with", "value": "9"}]}
+    answer = await client.post("/v1/contacts/search", json={"filter": wrong})
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/filter/all/0/op"]

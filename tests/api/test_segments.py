@@ -344,3 +344,25 @@ async def test_nobody_reports_that_somebody_is_in_a_segment(client):
         json={"channel": "web", "kind": "segment.entered", "occurred_at": "2026-11-01T00:00:00Z"},
     )
     problem(answer, 422, "reserved_kind")
+
+
+async def test_a_segment_compares_an_attribute_as_it_was_defined_when_that_was_asked(client):
+    sari = await person(client, "Sari", attributes={"since": "2026-11-01"})
+    await client.post("/v1/attribute-definitions", json={"name": "since", "type": "date"})
+    asked = {"field": "attributes.since", "op": "gte", "value": "2026-01-01"}
+    segment = await create(client, condition=asked)
+    assert segment["condition"] == asked | {"type": "date"}
+    preview = await client.post("/v1/segments/previews", json={"condition": asked})
+    assert preview.json()["count"] == 1
+    await client.delete("/v1/attribute-definitions/since")
+    await work(client)
+    assert await members(client, segment["id"]) == [sari]
+    path = f"/v1/segments/{segment['id']}"
+    same = await client.patch(path, json={"condition": segment["condition"], "description": "x"})
+    assert same.json()["condition"] == segment["condition"]
+    wrong = {"field": "attributes.since", "op": "contains", "value": "2026", "type": "number"}
+    changed = await client.patch(path, json={"condition": wrong})
+    assert changed.json()["condition"] == {"field": "attributes.since", "op": "contains", "value": "2026"}
+    await client.post("/v1/attribute-definitions", json={"name": "since", "type": "date"})
+    refusal = problem(await client.patch(path, json={"condition": {"not": wrong}}), 422, "invalid_condition")
+    assert [error["pointer"] for error in refusal["errors"]] == ["/condition/not/op"]

@@ -123,3 +123,23 @@ async def test_what_is_exported_is_written_to_the_output_or_a_file(
     assert contact["attributes"] == {"city": "Bandung"}
     assert len(none.stdout.splitlines()) == 1
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (1, False)
+
+
+async def test_who_resembles_a_row_is_refused_where_that_is_wanted(
+    database: Database, run: Run, tmp_path: Path
+) -> None:
+    header = ("Nama", "No HP", "E-Mail", "Tanggal lahir")
+    first, second = tmp_path / "old.csv", tmp_path / "new.csv"
+    first.write_bytes(table(("Sari Dewi", "0812-3456-789", "", "1990-03-10"), header=header))
+    second.write_bytes(table(("Sari Dewi", "", "sari@example.com", "1990-03-10"), header=header))
+
+    run("import", "contacts", str(first))
+    refused = run("import", "contacts", str(second), "--on-duplicate", "reject")
+    linked = run("import", "contacts", str(second), "--on-duplicate", "link")
+
+    assert "0 contacts created, 0 updated" in refused.stderr
+    assert (refused.returncode, linked.returncode) == (1, 0)
+    assert "0 contacts created, 1 updated" in linked.stderr
+    async with database.reading() as session:
+        assert await session.fetchval("SELECT count(*) FROM contact_identities") == 2
+        assert await session.fetchval("SELECT count(*) FROM contacts") == 1

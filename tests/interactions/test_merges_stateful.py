@@ -79,14 +79,15 @@ class Desk:
                 self.redemptions.append(answer.json()["id"])
                 self.total -= 2 * number
         assert answer.status_code == 201, answer.text
-        self.total += answer.json()["points"]
+        self.total += answer.json()["points"] + _of_cards(answer.json(), "points")
 
     async def _undo(self, kind: str, who: UUID, number: int) -> None:
         if kind == "refund" and self.orders:
             body = {"refund_ref": f"r{number}", "amount": "1000.00"}
             ref = self.orders[number % len(self.orders)]
             answer = await self.shop.post(who, f"purchases/{ref}/refunds", body)
-            self.total -= answer.json()["points_taken_back"] if answer.status_code == 201 else 0
+            if answer.status_code == 201:
+                self.total -= answer.json()["points_taken_back"] + _of_cards(answer.json(), "points_taken_back")
         elif kind == "reverse" and self.redemptions:
             answer = await self.shop.reverse(who, self.redemptions[number % len(self.redemptions)])
             self.total += answer.json()["points_returned"] if answer.status_code == 201 else 0
@@ -127,6 +128,8 @@ class Desk:
             await self.client.post(
                 f"/v1/programs/{self.shop.program_id}/tiers", json={"name": name, "threshold": threshold}
             )
+        challenge = {"name": "Visits", "event": "purchase", "goal": 2, "points": 7}
+        await self.client.post(f"/v1/programs/{self.shop.program_id}/challenges", json=challenge)
         await self._connection.execute("SAVEPOINT start")
 
     async def _close(self) -> None:
@@ -135,6 +138,10 @@ class Desk:
         await self._life
         await self._connection.execute("ROLLBACK")
         await self._connection.close()
+
+
+def _of_cards(answer: dict[str, Any], name: str) -> int:
+    return sum(card[name] for challenge in answer.get("challenges", ()) for card in challenge["cards"])
 
 
 @pytest.fixture(scope="module")

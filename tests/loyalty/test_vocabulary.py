@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections import Counter
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -52,6 +53,7 @@ _names = st.sampled_from(["Sari", "sari", "Sari Dewi", "Budi", "René", "%", "_"
 _texts = st.none() | _names
 _attributes = st.one_of(
     st.sampled_from(["", "a", "A", "vip", "vip club", "45000.00", "0045", "-5.5", "1e3", " 7", "7", "true", "é"]),
+    st.sampled_from(["1990-02-28", "2026-11-22", "2026-02-30", "2026-11-22T00:00:00Z", "22/11/2026"]),
     st.sampled_from([0, 1, 7, 45000, -3, 0.1, 0.30000000000000004, 1.0, 1e-7, 2**53 - 1, True, False]),
     st.lists(st.sampled_from(["a", "vip", "vip club", "7", "45000.00"]), max_size=3),
 )
@@ -124,12 +126,28 @@ _WORDS = {
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "any": _scalars, "number": st.sampled_from([-1, 0, 1, 1.5, 2]), "date": _dates, "instant": _instants,
 }  # fmt: skip
+_TYPED_VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "number": st.sampled_from([0, 1, 7, 45000, -3, 0.1]), "money": st.sampled_from(["45000.00", "-5.5", 7, "45"]),
+    "boolean": st.booleans(),
+}  # fmt: skip
 FIELDS = {
     "name": "text", "given_name": "text", "locale": "text", "birth_on": "date", "created_at": "instant", "tags": "list",
     "identities": "list", "segments": "list", "attributes.x": "any", "attributes.größe.eu": "any", "tier": "text",
     "consents.whatsapp.marketing": "text",
     "points.available": "number", "points.lifetime_earned": "number", "enrolled_at": "instant",
 }  # fmt: skip
+TYPED: dict[str, tuple[str, str]] = {
+    # name -> as what the attribute is defined, the type of field that it is then
+    f"attributes.x as {kind}": (kind, of)
+    for kind, of in {
+        "text": "text", "number": "number", "money": "number", "date": "date", "boolean": "boolean", "choice": "text",
+        "list": "list",
+    }.items()
+}  # fmt: skip
+_TYPED_WORDS = {
+    "text": ["a", "vip", "7", "45000.00", "1990-02-28"], "list": ["a", "vip", "7", "45000.00"],
+}  # fmt: skip
+EVERY = FIELDS | {name: of for name, (_, of) in TYPED.items()}
 ALIKE = {"family_name", "time_zone"}
 """Columns that are read as the given name is."""
 
@@ -139,6 +157,9 @@ def _comparisons(draw: st.DrawFn, fields: dict[str, str]) -> dict[str, Any]:
     name = draw(st.sampled_from(sorted(fields)))
     op = draw(st.sampled_from(OPERATORS[fields[name]]))  # type: ignore[index]
     values = st.sampled_from(_WORDS[name]) if name in _WORDS else _VALUES.get(fields[name], _names)
+    if name in TYPED:
+        words = _TYPED_WORDS.get(fields[name])
+        values = st.sampled_from(words) if words else _TYPED_VALUES.get(name.rpartition(" ")[2], values)
     match op:
         case "exists":
             value = draw(st.booleans())
@@ -148,7 +169,12 @@ def _comparisons(draw: st.DrawFn, fields: dict[str, str]) -> dict[str, Any]:
             value = draw(st.lists(values, min_size=1, max_size=3))
         case _:
             value = draw(values)
-    return {"field": name, "op": op, "value": value}
+    return _asked(name) | {"op": op, "value": value}
+
+
+def _asked(name: str) -> dict[str, Any]:
+    """The field, and as what it is defined, as `definitions.typed` says it in a condition."""
+    return {"field": name.partition(" ")[0], "type": TYPED[name][0]} if name in TYPED else {"field": name}
 
 
 def _grown(leaves: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[Any]:
@@ -184,8 +210,8 @@ def _sound(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[Condition]:
     return documents.map(_parsed).filter(lambda condition: condition is not None)
 
 
-_of_each_field = st.tuples(*(_sound(_comparisons({name: kind})) for name, kind in FIELDS.items()))
-_conditions = _sound(_grown(_comparisons(FIELDS) | _histories, 6))
+_of_each_field = st.tuples(*(_sound(_comparisons({name: kind})) for name, kind in EVERY.items()))
+_conditions = _sound(_grown(_comparisons(EVERY) | _histories, 6))
 
 
 # ---------------------------------------------------------------- both of them
@@ -317,6 +343,7 @@ def _facts(world: World, person: Person, condition: Condition, now: datetime, zo
         "created_at": now - person.created_ago, "tags": person.tags, "identities": person.kinds,
         "segments": [part for name in person.segments for part in (name, str(world.segments[name]))],
         **{f"attributes.{name}": value for name, value in person.attributes.items()},
+        **{name: _read_as(kind, person.attributes.get("x")) for name, (kind, _) in TYPED.items()},
         "consents.whatsapp.marketing": person.consent, "points.available": available,
         "points.lifetime_earned": earned, "tier": tier,
         "enrolled_at": None if ago is None else now - ago,
@@ -327,6 +354,23 @@ def _facts(world: World, person: Person, condition: Condition, now: datetime, zo
         for history in conditions.histories_of(condition)
     }
     return Facts(values, counts)
+
+
+def _read_as(kind: str, value: Any) -> Any:
+    """An attribute as one of a type; None, or an empty list, where it is none."""
+    match kind:
+        case "boolean":
+            return value if isinstance(value, bool) else None
+        case "number":
+            return Decimal(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        case "money":
+            return Decimal(value) if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value) else None
+        case "date":
+            return date.fromisoformat(value) if value in ("1990-02-28", "2026-11-22") else None
+        case "list":
+            return value if isinstance(value, list) else []
+        case _:
+            return value if isinstance(value, str) else None
 
 
 async def _found(selection: Selection, session: Session, sort: Any) -> list[UUID]:
@@ -445,7 +489,7 @@ def test_what_is_read_of_a_contact_for_python_is_what_was_stored(world, people, 
     """Rules and offers judge by this what segments judge by SQL."""
     world.begin()
     world.run(_store(world, people, now))
-    everything = VOCABULARY.condition_of({"all": [{"field": name, "op": "exists"} for name in FIELDS]})
+    everything = VOCABULARY.condition_of({"all": [_asked(name) | {"op": "exists"} for name in EVERY]})
     read = world.run(
         contributions.read(
             world.session, contributions=VOCABULARY.contributions, fields=conditions.fields_of(everything),
@@ -454,7 +498,7 @@ def test_what_is_read_of_a_contact_for_python_is_what_was_stored(world, people, 
     )  # fmt: skip
     for person in people:
         told = _facts(world, person, everything, now, ZoneInfo("UTC")).values
-        for name in FIELDS:
+        for name in EVERY:
             found, expected = read[person.id][name], told.get(name)
             if isinstance(expected, list) and not name.startswith("attributes"):
                 found, expected = sorted(found), sorted(expected)

@@ -1,0 +1,27 @@
+"""Imports that look for people who resemble a row."""
+
+from alembic import op
+
+revision = "20261126_0013"
+down_revision = "20261126_0007"
+branch_labels = None
+depends_on = None
+
+STATEMENTS = (
+    "ALTER TABLE imports DROP CONSTRAINT imports_on_duplicate_check",
+    """
+    ALTER TABLE imports ADD CONSTRAINT imports_on_duplicate_check
+        CHECK (on_duplicate IN ('skip', 'fill', 'update', 'reject', 'link', 'create')) NOT VALID
+    """,
+    "ALTER TABLE imports VALIDATE CONSTRAINT imports_on_duplicate_check",
+)
+
+
+def upgrade() -> None:
+    bind = op.get_bind()
+    for statement in STATEMENTS:
+        bind.exec_driver_sql(statement)
+
+
+def downgrade() -> None:
+    raise RuntimeError("What is known of imports would be lost: restore a backup from before instead.")
