@@ -6,9 +6,12 @@ which is when it is paid or will be paid on delivery.
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from crm.interactions.channels import buyers, orders, payloads, signatures, times
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply
@@ -37,8 +40,7 @@ def handshake(delivery: Delivery, account: ChannelAccount) -> Reply | None:
 
 def verify(delivery: Delivery, account: ChannelAccount) -> None:
     """Raises SignatureInvalid."""
-    expected = signatures.sha256_base64(signatures.secret(account, "secret"), delivery.body)
-    signatures.check(delivery.headers.get(SIGNATURE), [expected])
+    signatures.check(delivery.headers.get(SIGNATURE), [_signature(account, delivery.body)])
 
 
 def key(delivery: Delivery) -> str | None:
@@ -49,6 +51,22 @@ def key(delivery: Delivery) -> str | None:
 def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     """What the delivery says, in its order."""
     return payloads.events(delivery.body, partial(_told, delivery, account))
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """An order that is not paid, to try the account with, signed with its own secret."""
+    at = f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
+    order = {
+        "id": 1, "number": "1", "order_key": "wc_order_test", "status": "pending", "currency": "USD", "total": "1.00",
+        "date_created_gmt": at, "date_modified_gmt": at, "customer_id": 1, "billing": {"email": "test@example.com"},
+    }  # fmt: skip
+    body = msgspec.json.encode(order)
+    headers = {TOPIC: "order.created", SIGNATURE: _signature(account, body).decode()}
+    return Delivery(method="POST", url=url, headers=headers, query={}, body=body, received_at=now)
+
+
+def _signature(account: ChannelAccount, body: bytes) -> bytes:
+    return signatures.sha256_base64(signatures.secret(account, "secret"), body)
 
 
 def _told(delivery: Delivery, account: ChannelAccount, body: Json) -> Iterator[Event]:
