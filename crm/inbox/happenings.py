@@ -160,15 +160,16 @@ async def _record(
 async def _refund(session: Session, account: Opened, events: Sequence[Heard], now: datetime) -> Outcomes:
     outcomes: Outcomes = {}
     refs = {one.event.order_ref for one in events if isinstance(one.event, Refunded)}
-    owners = await purchases.owners(session, program_id=account.program_id, order_refs=refs)
+    places = await purchases.places(session, program_id=account.program_id, order_refs=refs)
     for one in events:
         event = one.event
         assert isinstance(event, Refunded)
         try:
             async with session.savepoint():
-                outcomes |= await orders.refund(session, account=account, one=one, event=event, owners=owners, now=now)
+                outcomes |= await orders.refund(session, account=account, one=one, event=event, places=places, now=now)
         except CrmError as refusal:
-            outcomes[one.number] = one.failed(refusal, owners.get(event.order_ref))
+            place = places.get(event.order_ref)
+            outcomes[one.number] = one.failed(refusal, None if place is None else place.contact_id)
     return outcomes
 
 

@@ -1,7 +1,7 @@
 """WooCommerce: orders in the state that they have when the delivery is made, and customers.
 
 It tells of an order again at every change, and of refunds only as sums. An order earns once it is being processed,
-which is when it is paid or will be paid on delivery.
+which is when it is paid or will be paid on delivery. One that is cancelled after that gives back what is left.
 """
 
 import re
@@ -29,6 +29,9 @@ DELIVERY_ID: Final = "x-wc-webhook-delivery-id"
 
 _PING: Final = re.compile(rb"webhook_id=[0-9]{1,20}")
 _PAID: Final = frozenset({"processing", "completed"})
+_VOID: Final = frozenset({"cancelled", "failed"})
+"""What becomes of an order that was to be paid on delivery, and was not: it may have earned meanwhile."""
+VOIDED: Final = "voided"
 _NOBODY: Final = "0"
 """The customer that guests are."""
 
@@ -95,6 +98,11 @@ def _order(account: ChannelAccount, order: Json) -> Iterator[Event]:
             kind=payloads.named("order", status), subject=_name(order), data={"order_ref": ref, **_order_data(order)},
         )  # fmt: skip
     yield from _refunds(order, ref, order_id)
+    if status in _VOID:
+        yield Refunded(
+            external_id=f"refund:{order_id}:{VOIDED}", order_ref=ref, refund_ref=VOIDED, occurred_at=None, rest=True,
+            data=kept(order=order_id, status=status),
+        )  # fmt: skip
 
 
 def order_ref(account: ChannelAccount, order_id: str) -> str:
