@@ -8,7 +8,7 @@ from uuid import UUID
 
 from crm.db.session import Session
 from crm.errors import CrmError, Invalid
-from crm.inbox import aftermath, consents, facts, heard, messages, orders, persons, privacy
+from crm.inbox import aftermath, consents, facts, heard, mentions, messages, orders, persons, privacy
 from crm.inbox.accounts import Opened
 from crm.inbox.aftermath import Became
 from crm.inbox.deliveries import EventOutcome
@@ -174,8 +174,12 @@ async def _refund(session: Session, account: Opened, events: Sequence[Heard], no
 
 
 def _wanted(event: Personal, person: Person, house: House) -> Wanted:
-    # Nobody becomes a contact by an event that says nothing of them.
-    return persons.wanted(person, region=house.region, create=not isinstance(event, Unknown | Watermark))
+    said = event.text if isinstance(event, Message) and event.direction == "inbound" else None
+    return persons.wanted(
+        person, region=house.region, mentioned=mentions.addresses(said, region=house.region),
+        # Nobody becomes a contact by an event that says nothing of them.
+        create=not isinstance(event, Unknown | Watermark),
+    )  # fmt: skip
 
 
 def _nobody(one: Heard) -> EventOutcome:
