@@ -52,6 +52,12 @@ class Chat:
             text=said["text"],
         )
 
+    def sample(self, account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+        """A message of now."""
+        body = json.dumps({"id": "test", "from": "test", "at": now.isoformat(), "text": "This is a test."}).encode()
+        headers = {SIGNATURE: signature(body, account.secrets["secret"])}
+        return Delivery(method="POST", url=url, headers=headers, query={}, body=body, received_at=now)
+
 
 def signature(body: bytes, secret: str) -> str:
     """What the provider signs with."""

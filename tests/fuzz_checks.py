@@ -50,7 +50,6 @@ _RULES = frozenset(
         "invalid_period",
         "invalid_tag",
         "no_conversion",
-        "no_sample",  # of a provider without one
         "not_a_multiple",
         "not_a_voucher_reward",
         "not_an_etag",

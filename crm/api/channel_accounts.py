@@ -21,7 +21,8 @@ from crm.inbox.accounts import Account, AccountExists, AccountNotFound, Deliveri
 from crm.inbox.deliveries import DeliveryView
 from crm.inbox.happenings import House
 from crm.inbox.providers import ADAPTERS, UnknownProvider
-from crm.inbox.reception import NoSample, SecretMissing
+from crm.inbox.reception import SecretMissing
+from crm.interactions.channels.imap import MailboxUnavailable
 
 SILENCE_MIN, SILENCE_MAX = timedelta(minutes=1), timedelta(days=366)
 
@@ -154,7 +155,7 @@ async def delete_channel_account(session: Session, account_id: FromPath[UUID], r
 @post(
     "/channel-accounts/{account_id:uuid}/test",
     scopes={"channels:write"},
-    problems=(AccountNotFound, NoSample, SecretMissing),
+    problems=(AccountNotFound, SecretMissing, MailboxUnavailable),
 )
 async def test_channel_account(
     session: Session, account_id: FromPath[UUID], request: AnyRequest, vault: Vault, house: House, now: datetime,
@@ -163,7 +164,7 @@ async def test_channel_account(
     """Try out a channel account.
 
     A sample is signed with the account's own secrets and goes the way of every delivery. The answer says what came of
-    it; what it says is taken back, and nobody becomes a contact by it.
+    it; what it says is taken back, and nobody becomes a contact by it. A mailbox is looked into besides.
     """
     await idempotency.begin(session, request=once)
     base_url = str(request.base_url).rstrip("/")

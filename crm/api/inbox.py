@@ -4,21 +4,25 @@ import asyncio
 from datetime import datetime
 from typing import Any, Final
 
+import pydantic_core
 from litestar import Response
 from litestar.params import FromPath
 
 from crm.api.auth import PUBLIC
-from crm.api.errors import BodyTooLarge
+from crm.api.errors import PROBLEM_JSON, RETRY_AFTER_SECONDS, BodyTooLarge, problem_of, request_id_of
 from crm.api.routes import AnyRequest, get, post
 from crm.inbox import providers
 from crm.inbox.accounts import PUBLIC_URL, Opened
 from crm.inbox.providers import MAIL_BODY_MAX
 from crm.inbox.reception import Reception, Room
-from crm.interactions.channels.deliveries import Delivery
+from crm.interactions.channels.deliveries import Delivery, SignatureInvalid
 
 PATH: Final = "/inbox/{provider:str}/{account_id:str}"
 READ_SECONDS_MAX: Final = 30
 """How long a delivery may take to come in; who is slower would keep others out."""
+
+# What goes with these statuses, whoever is answered.
+_HEADERS: Final = {401: {"WWW-Authenticate": "Basic"}, 503: {"Retry-After": str(RETRY_AFTER_SECONDS)}}
 
 
 @get(PATH, scopes=PUBLIC, documented=False, any_parameters=True)
@@ -49,8 +53,19 @@ async def _received(request: AnyRequest, provider: str, account_id: str, now: da
             body=await _body(request, providers.body_max(provider), room),
             received_at=now,
         )
-        reply = await reception.receive(account=account, delivery=delivery)
+        try:
+            reply = await reception.receive(account=account, delivery=delivery)
+        except SignatureInvalid as refusal:
+            return _refused(request, refusal, providers.refused_status(provider))
     return Response(reply.body, status_code=reply.status, media_type=reply.content_type)
+
+
+def _refused(request: AnyRequest, refusal: SignatureInvalid, status: int) -> Response[bytes]:
+    """The refusal under the status that its provider understands."""
+    document = {**problem_of(refusal, request_id_of(request)), "status": status}
+    return Response(
+        pydantic_core.to_json(document), status_code=status, media_type=PROBLEM_JSON, headers=_HEADERS.get(status)
+    )
 
 
 async def _body(request: AnyRequest, size_max: int, room: Room) -> bytes:

@@ -39,7 +39,8 @@ Status: TypeAlias = Literal["open", "dismissed", "merged"]
 SUGGESTED_MIN: Final = 60
 """From which score on a pair is worth somebody's look."""
 DISPUTED: Final = "disputed_identity"
-LASTING: Final = (DISPUTED,)
+SHARED: Final = "shared_identity"
+LASTING: Final = (DISPUTED, SHARED)
 """Reasons that are no likeness: comparing the contacts again neither finds nor refutes them."""
 
 _IDENTITIES_SHOWN_MAX: Final = 10

@@ -29,9 +29,9 @@ _CONFIDENTIAL: Final = frozenset({
 BODY_SHOWN_MAX: Final = 200_000
 """How many bytes of a body are shown."""
 
-ATTEMPTS_MAX: Final = 9
+ATTEMPTS_MAX: Final = 11
 RETRY_DELAY: Final = timedelta(seconds=30)
-"""Doubled at each attempt: the last is about two hours after the first."""
+"""Doubled at each attempt: the last is more than eight hours after the first. Shops go on trying for up to four."""
 PURGED_AT_ONCE: Final = 1_000
 
 

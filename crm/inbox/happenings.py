@@ -8,7 +8,7 @@ from uuid import UUID
 
 from crm.db.session import Session
 from crm.errors import CrmError, Invalid
-from crm.inbox import aftermath, consents, facts, heard, messages, orders, persons, privacy
+from crm.inbox import aftermath, consents, facts, heard, mentions, messages, orders, persons, privacy
 from crm.inbox.accounts import Opened
 from crm.inbox.aftermath import Became
 from crm.inbox.deliveries import EventOutcome
@@ -160,21 +160,26 @@ async def _record(
 async def _refund(session: Session, account: Opened, events: Sequence[Heard], now: datetime) -> Outcomes:
     outcomes: Outcomes = {}
     refs = {one.event.order_ref for one in events if isinstance(one.event, Refunded)}
-    owners = await purchases.owners(session, program_id=account.program_id, order_refs=refs)
+    places = await purchases.places(session, program_id=account.program_id, order_refs=refs)
     for one in events:
         event = one.event
         assert isinstance(event, Refunded)
         try:
             async with session.savepoint():
-                outcomes |= await orders.refund(session, account=account, one=one, event=event, owners=owners, now=now)
+                outcomes |= await orders.refund(session, account=account, one=one, event=event, places=places, now=now)
         except CrmError as refusal:
-            outcomes[one.number] = one.failed(refusal, owners.get(event.order_ref))
+            place = places.get(event.order_ref)
+            outcomes[one.number] = one.failed(refusal, None if place is None else place.contact_id)
     return outcomes
 
 
 def _wanted(event: Personal, person: Person, house: House) -> Wanted:
-    # Nobody becomes a contact by an event that says nothing of them.
-    return persons.wanted(person, region=house.region, create=not isinstance(event, Unknown | Watermark))
+    said = event.text if isinstance(event, Message) and event.direction == "inbound" else None
+    return persons.wanted(
+        person, region=house.region, mentioned=mentions.addresses(said, region=house.region),
+        # Nobody becomes a contact by an event that says nothing of them.
+        create=not isinstance(event, Unknown | Watermark),
+    )  # fmt: skip
 
 
 def _nobody(one: Heard) -> EventOutcome:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -15,7 +15,7 @@ from crm.inbox.heard import Heard, Outcomes
 from crm.interactions.channels.events import Ordered, Refunded
 from crm.loyalty import purchases, refunds
 from crm.loyalty.basket import Discount, Line, Purchase
-from crm.loyalty.purchases import Bought
+from crm.loyalty.purchases import Bought, Place
 from crm.loyalty.refunding import Refund, RefundLine
 
 PROVIDER: Final = "provider"
@@ -62,26 +62,39 @@ async def record_all(
 
 
 async def refund(
-    session: Session, *, account: Opened, one: Heard, event: Refunded, owners: Mapping[str, UUID], now: datetime
+    session: Session, *, account: Opened, one: Heard, event: Refunded, places: Mapping[str, Place], now: datetime
 ) -> Outcomes:
-    """Record a refund of one of the orders that `owners` tells of. Raises OrderNotHere."""
-    contact_id = owners.get(event.order_ref)
-    if contact_id is None:
+    """Record a refund of one of the orders whose `places` are known. Raises OrderNotHere."""
+    place = places.get(event.order_ref)
+    if place is None:
+        if event.rest:
+            return {one.number: one.kept()}
         raise OrderNotHere(f"Nothing is known of the order '{event.order_ref}'; its delivery may still come.")
+    order: dict[str, Any] = {
+        "program_id": account.program_id, "contact_id": place.kept_by, "order_ref": event.order_ref,
+    }  # fmt: skip
+    refund = _refund(event, place)
+    if event.rest:
+        left = await refunds.left(session, **order)
+        if not left:
+            return {one.number: one.repeated(place.contact_id)}
+        refund = Refund(amount=left)
     refunded, is_new = await refunds.record(
-        session,
-        program_id=account.program_id,
-        contact_id=contact_id,
-        order_ref=event.order_ref,
-        refund_ref=event.refund_ref,
-        refund=Refund(amount=event.amount, lines=tuple(RefundLine(line, quantity) for line, quantity in event.lines)),
-        occurred_at=event.occurred_at,
-        by=account.by,
-        once=None,
-        now=now,
-    )
+        session, **order, refund_ref=event.refund_ref, refund=refund, occurred_at=event.occurred_at, by=account.by,
+        once=None, now=now,
+    )  # fmt: skip
     told = one.recorded if is_new else one.repeated
-    return {one.number: told(contact_id, refunded.transaction_id)}
+    return {one.number: told(place.contact_id, refunded.transaction_id)}
+
+
+def _refund(event: Refunded, place: Place) -> Refund:
+    """By lines where they are known: what each of them earned is taken back, and no average."""
+    if event.lines:
+        return Refund(amount=event.amount, lines=tuple(RefundLine(line, quantity) for line, quantity in event.lines))
+    at = {line_id: number for number, line_id in enumerate(place.line_ids) if line_id is not None}
+    if event.items and all(line_id in at for line_id, _ in event.items):
+        return Refund(lines=tuple(RefundLine(at[line_id], quantity) for line_id, quantity in event.items))
+    return Refund(amount=event.amount)
 
 
 def _purchase(event: Ordered) -> Purchase:
@@ -112,4 +125,7 @@ def _purchase(event: Ordered) -> Purchase:
 
 def _data(account: Opened, event: Ordered) -> dict[str, object]:
     facts: dict[str, object] = msgspec.to_builtins(event.data, str_keys=True)
+    line_ids = [line.external_id for line in event.lines]
+    if any(line_ids):
+        facts["line_ids"] = line_ids
     return {**facts, PROVIDER: account.provider, ACCOUNT: account.at_provider.ref}

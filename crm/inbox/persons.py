@@ -1,7 +1,8 @@
 """Who is behind the addresses that an event brings.
 
-An address that the provider vouches for says who it is. One that somebody only typed finds a contact where nothing
-better is known, and never makes two people one: that is suggested, and somebody decides.
+An address that the provider vouches for says who it is, and takes it from somebody else who only showed it. One that
+somebody only typed finds a contact where nothing better is known, and never makes two people one: that is suggested,
+and somebody decides.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,31 +13,31 @@ from uuid import UUID
 
 from crm.contacts import drafts, identities
 from crm.contacts.addresses import Address, InvalidIdentity
+from crm.contacts.claims import IdentityBlocked
 from crm.contacts.contacts import Contact
 from crm.contacts.drafts import Draft, InvalidContact, NewIdentity
 from crm.contacts.identities import Identity, IdentityTaken, Lookup
 from crm.db.session import Session
 from crm.errors import Unavailable
-from crm.interactions import people, timeline
+from crm.inbox import suspicions
+from crm.inbox.suspicions import Clue
+from crm.interactions import people
 from crm.interactions.channels import events
 from crm.interactions.channels.events import Person
-from crm.interactions.people import CHANNEL
-from crm.interactions.timeline import Report
 
-SAME_SUSPECTED: Final = "contact.same_suspected"
-SUSPECTED_BY: Final = "inbox"
-ATTEMPTS_MAX: Final = 3
+ATTEMPTS_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """Somebody to be found, by addresses in canonical form, those to go by first. `create` makes strangers contacts.
 
-    `formerly` are addresses of theirs that find them where no other does.
+    `formerly` are addresses of theirs that find them where no other does, `mentioned` those that only make suspicious.
     """
 
     identities: tuple[Identity, ...]
     formerly: tuple[Identity, ...] = ()
+    mentioned: tuple[Identity, ...] = ()
     name: str | None = None
     locale: str | None = None
     create: bool = True
@@ -46,13 +47,22 @@ class Wanted:
         """What says who it is: what the provider vouches for, and only without that what somebody typed."""
         return tuple(identity for identity in self.identities if identity.verified) or self.identities
 
+    def beside(self, blocked: Collection[Address]) -> tuple[Identity, ...]:
+        """What may identify somebody, without what is nobody's."""
+        return tuple(identity for identity in self.identities if identity.address not in blocked)
 
-def wanted(person: Person, *, region: str, create: bool = True, formerly: Iterable[events.Address] = ()) -> Wanted:
+
+def wanted(
+    person: Person, *, region: str, create: bool = True, formerly: Iterable[events.Address] = (),
+    mentioned: Iterable[events.Address] = (),
+) -> Wanted:  # fmt: skip
     """Somebody as an event knows them, without the addresses that can't identify anybody."""
-    found = identities.unique(identity for each in person.addresses if (identity := _identity(each, region)))
+    found = _identities(person.addresses, region)
     found.sort(key=lambda identity: not identity.verified)
-    before = tuple(identity for each in formerly if (identity := _identity(each, region)))
-    return Wanted(identities=tuple(found), formerly=before, name=person.name, locale=person.locale, create=create)
+    return Wanted(
+        identities=tuple(found), formerly=tuple(_identities(formerly, region)),
+        mentioned=tuple(_identities(mentioned, region)), name=person.name, locale=person.locale, create=create,
+    )  # fmt: skip
 
 
 async def resolve_all(
@@ -63,23 +73,34 @@ async def resolve_all(
     A few statements, however many they are; more only where somebody has an address that is new.
     """
     owners = await _owners(session, wanted)
+    blocked: set[Address] = set()
     for _ in range(ATTEMPTS_MAX):
-        strangers = [one for one in wanted if one.create and one.identities and _owner(one, owners) is None]
+        strangers = [one for one in wanted if one.create and _owner(one, owners) is None and one.beside(blocked)]
         if not strangers:
             break
-        await people.create_all(session, made=_contacts(strangers, owners, region, now), by=by, now=now)
+        made = await people.create_all(session, made=_contacts(strangers, owners, blocked, region, now), by=by, now=now)
+        blocked |= {_blocked(one) for one in made if isinstance(one, IdentityBlocked)}
+        await suspicions.compare(session, made=[one for one in made if isinstance(one, Contact)], now=now)
         owners = await _owners(session, wanted)
     else:
         raise Unavailable("Somebody else makes contacts of the same addresses at this moment.")
     found = [_owner(one, owners) for one in wanted]
-    # In one order, and before anything else is written about them: their threads and marks are theirs alone then.
-    await session.fetch(
-        "SELECT id FROM contacts WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE", list({*found} - {None})
-    )
     pairs = [(one, contact_id) for one, contact_id in zip(wanted, found, strict=True) if contact_id is not None]
-    await _learn(session, pairs, owners, by=by, now=now)
-    await _suspect(session, _others(pairs, owners), now=now)
+    rivals = {
+        owners[each.address] for one, _ in pairs for each in one.identities if each.verified and each.address in owners
+    }
+    # In one order, and before anything else is written about them: their threads and marks are theirs alone then. So
+    # are those who may have to leave an address to them.
+    await session.fetch(
+        "SELECT id FROM contacts WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE", list(({*found} | rivals) - {None})
+    )
+    taken = await _learn(session, pairs, owners, by=by, now=now)
+    await suspicions.tell(session, clues=_clues(pairs, owners), settled=taken, now=now)
     return found
+
+
+def _identities(given: Iterable[events.Address], region: str) -> list[Identity]:
+    return identities.unique(identity for each in given if (identity := _identity(each, region)))
 
 
 def _identity(given: events.Address, region: str) -> Identity | None:
@@ -92,7 +113,7 @@ def _identity(given: events.Address, region: str) -> Identity | None:
 
 
 async def _owners(session: Session, wanted: Sequence[Wanted]) -> dict[Address, UUID]:
-    asked = list({identity.address for one in wanted for identity in (*one.identities, *one.formerly)})
+    asked = list({identity.address for one in wanted for identity in (*one.identities, *one.formerly, *one.mentioned)})
     found = await identities.resolve_all(
         session, lookups=[Lookup(address.kind, address.value, address.account) for address in asked]
     )
@@ -104,17 +125,27 @@ def _owner(one: Wanted, owners: Mapping[Address, UUID]) -> UUID | None:
     return next((owners[address] for address in addresses if address in owners), None)
 
 
-def _contacts(strangers: Sequence[Wanted], owners: Mapping[Address, UUID], region: str, now: datetime) -> list[Contact]:
+def _contacts(
+    strangers: Sequence[Wanted], owners: Mapping[Address, UUID], blocked: Collection[Address], region: str,
+    now: datetime,
+) -> list[Contact]:  # fmt: skip
     """A contact for each stranger; for those who share a deciding address, one. Nobody gets what others have."""
     taken = set(owners)
     contacts = []
     for one in strangers:
         if any(identity.address in taken for identity in one.deciding):
             continue  # the contact of somebody before, who is found when it is there
-        free = [identity for identity in one.identities if identity.address not in taken]
+        free = [identity for identity in one.beside(blocked) if identity.address not in taken]
+        if not free:
+            continue
         taken.update(identity.address for identity in free)
         contacts.append(_contact(one, free, region, now))
     return contacts
+
+
+def _blocked(refusal: IdentityBlocked) -> Address:
+    identity = refusal.members["identity"]
+    return Address(identity["value"], identity["kind"], identity["account"])
 
 
 def _contact(one: Wanted, free: Sequence[Identity], region: str, now: datetime) -> Contact:
@@ -130,8 +161,11 @@ def _contact(one: Wanted, free: Sequence[Identity], region: str, now: datetime) 
 
 async def _learn(
     session: Session, pairs: Sequence[tuple[Wanted, UUID]], owners: Mapping[Address, UUID], *, by: str, now: datetime
-) -> None:
-    """Give contacts the addresses that they are known by from now on, and believe those that are vouched for."""
+) -> set[tuple[UUID, UUID]]:
+    """Give contacts the addresses that they are known by from now on, and believe those that are vouched for.
+
+    Who has taken an address, each with whoever only showed it.
+    """
     news: dict[tuple[UUID, Address], Identity] = {}
     claims: dict[tuple[UUID, Address], Identity] = {}
     for one, contact_id in pairs:
@@ -141,62 +175,50 @@ async def _learn(
             # What was typed is believed only of somebody who is known by something better.
             if owner is None and (identity.verified or proven):
                 news.setdefault((contact_id, identity.address), identity)
-            elif owner == contact_id and identity.verified:
+            elif owner is not None and identity.verified:
                 claims.setdefault((contact_id, identity.address), identity)
-    news |= {key: claims[key] for key in await _unverified(session, claims)}
+    news |= {key: claims[key] for key in await _unverified(session, claims, owners)}
+    taken = set()
     for contact_id, address in sorted(news):
+        owner = owners.get(address, contact_id)
         try:
             await people.add_identity(
                 session, contact_id=contact_id, identity=news[contact_id, address], by=by, now=now
             )
-        except (IdentityTaken, InvalidContact):
+        except (IdentityTaken, IdentityBlocked, InvalidContact):
             continue  # somebody else has it by now, or they have as many as anybody may have
+        if owner != contact_id:
+            taken.add((contact_id, owner))
+    return taken
 
 
-async def _unverified(session: Session, claims: Collection[tuple[UUID, Address]]) -> list[tuple[UUID, Address]]:
+async def _unverified(
+    session: Session, claims: Collection[tuple[UUID, Address]], owners: Mapping[Address, UUID]
+) -> list[tuple[UUID, Address]]:
+    """The claims to addresses that their owners have not proven."""
     if not claims:
         return []
     rows = await session.fetch(
         """
-        SELECT i.contact_id, i.value, i.kind, i.account
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS g (contact_id, value, kind, account)
+        SELECT g.claimant, i.value, i.kind, i.account
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
+            AS g (claimant, contact_id, value, kind, account)
         JOIN contact_identities i ON i.contact_id = g.contact_id AND i.kind = g.kind AND i.account = g.account
             AND i.value = g.value
         WHERE NOT i.verified
         """,
-        *zip(*((contact_id, address.value, address.kind, address.account) for contact_id, address in claims),
-             strict=True),
+        *zip(*((claimant, owners[key], key.value, key.kind, key.account) for claimant, key in claims), strict=True),
     )  # fmt: skip
-    return [(row["contact_id"], Address(row["value"], row["kind"], row["account"])) for row in rows]
+    return [(row["claimant"], Address(row["value"], row["kind"], row["account"])) for row in rows]
 
 
-def _others(pairs: Iterable[tuple[Wanted, UUID]], owners: Mapping[Address, UUID]) -> dict[tuple[UUID, UUID], Identity]:
-    """Contacts who may be one person, each two with the address that says so."""
-    others: dict[tuple[UUID, UUID], Identity] = {}
+def _clues(pairs: Iterable[tuple[Wanted, UUID]], owners: Mapping[Address, UUID]) -> dict[tuple[UUID, UUID], Clue]:
+    """Contacts who may be one person, each two with the best that says so."""
+    clues: dict[tuple[UUID, UUID], Clue] = {}
     for one, contact_id in pairs:
-        for identity in (*one.identities, *one.formerly):
-            owner = owners.get(identity.address, contact_id)
+        told = [Clue(identity) for identity in (*one.identities, *one.formerly)]
+        for clue in (*told, *(Clue(identity, mentioned=True) for identity in one.mentioned)):
+            owner = owners.get(clue.identity.address, contact_id)
             if owner != contact_id:
-                others.setdefault((contact_id, owner), identity)
-    return others
-
-
-async def _suspect(session: Session, others: Mapping[tuple[UUID, UUID], Identity], *, now: datetime) -> None:
-    """Say once, on the timeline of the contact that was chosen, who may be the same person."""
-    reports = [
-        (
-            contact_id,
-            Report(
-                channel=CHANNEL, kind=SAME_SUSPECTED, occurred_at=now, source=SUSPECTED_BY,
-                external_id=f"{contact_id}:{other_id}",
-                data={
-                    "contact_id": str(other_id),
-                    "identity": {"kind": each.kind, "account": each.account, "value": each.value},
-                    "verified": each.verified,
-                },
-            ),
-        )
-        for (contact_id, other_id), each in sorted(others.items(), key=lambda item: item[0])
-    ]  # fmt: skip
-    if reports:
-        await timeline.record_all(session, reports=reports, by=SUSPECTED_BY, now=now, ours=True)
+                clues.setdefault((contact_id, owner), clue)
+    return clues

@@ -1,42 +1,23 @@
-"""Which providers are known: each is a module of `crm.interactions.channels` that keeps the contract of an adapter."""
+"""Which providers are known, and what holds for the deliveries of each."""
 
-import importlib
-import pkgutil
-from typing import Final, cast
+from typing import Final
 
 from crm.errors import FieldError, Invalid
-from crm.interactions import channels
+from crm.interactions.channels import adapters
 from crm.interactions.channels.deliveries import Adapter
 
 BODY_MAX: Final = 5_000_000
 MAIL_BODY_MAX: Final = 64_000_000
 """Bytes of one delivery: mail brings its attachments along."""
-UNSIGNED_IS_UNAUTHENTICATED: Final = frozenset({"postmark", "shopify"})
-"""Providers for whom a wrong signature has to be a 401: Shopify asks for it, Postmark would never try again after a
-403."""
+REFUSED_STATUS: Final = 403
+"""What a provider is answered to a delivery that is not signed as it should be, where its adapter says nothing else."""
 
-_NEEDED: Final = ("CHANNEL", "SECRETS", "REQUIRED", "handshake", "verify", "key", "events")
+ADAPTERS: Final = adapters.ADAPTERS
 
 
 class UnknownProvider(Invalid):
     code = "unknown_provider"
     title = "There is no such provider"
-
-
-def _found() -> dict[str, Adapter]:
-    """The adapters by provider; what the folder holds besides is none."""
-    modules = {
-        each.name: importlib.import_module(f"{channels.__name__}.{each.name}")
-        for each in pkgutil.iter_modules(channels.__path__)
-    }
-    return {
-        name: cast(Adapter, module)
-        for name, module in modules.items()
-        if all(hasattr(module, needed) for needed in _NEEDED)
-    }
-
-
-ADAPTERS: Final = _found()
 
 
 def adapter(provider: str) -> Adapter:
@@ -53,3 +34,9 @@ def adapter(provider: str) -> Adapter:
 def body_max(provider: str) -> int:
     """How many bytes one of its deliveries may have."""
     return MAIL_BODY_MAX if ADAPTERS[provider].CHANNEL == "email" else BODY_MAX
+
+
+def refused_status(provider: str) -> int:
+    """The HTTP status for a delivery of its that is not signed as it should be."""
+    status: int = getattr(ADAPTERS[provider], "REFUSED_STATUS", REFUSED_STATUS)
+    return status

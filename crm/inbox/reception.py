@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, cast
+from typing import Final
 from uuid import UUID
 
 import structlog
 
 from crm.db.session import Database, Session
 from crm.db.vault import SecretsUnreadable, Vault
-from crm.errors import Conflict, CrmError, Invalid, NotFound, Unauthenticated, Unavailable
-from crm.inbox import accounts, deliveries, processing, providers
+from crm.errors import Conflict, CrmError, NotFound, Unavailable
+from crm.inbox import accounts, deliveries, mailboxes, processing, providers
 from crm.inbox.accounts import LastError, Opened
 from crm.inbox.deliveries import DeliveryNotFound, DeliveryView
 from crm.inbox.happenings import House
-from crm.interactions.channels.deliveries import Delivery, Reply, Sampling, SignatureInvalid
+from crm.interactions.channels.deliveries import Delivery, Reply, SignatureInvalid
 
 CACHE_SECONDS: Final = 5.0
 CACHE_MAX: Final = 10_000
@@ -39,11 +39,6 @@ class NoSuchInbox(NotFound):
     title = "Nothing is delivered here"
 
 
-class SignatureMissing(Unauthenticated):
-    code = SignatureInvalid.code
-    title = SignatureInvalid.title
-
-
 class Overloaded(Unavailable):
     code = "overloaded"
     title = "Too much comes at once"
@@ -57,11 +52,6 @@ class AdapterFailed(Unavailable):
 class SecretMissing(Conflict):
     code = "secret_missing"
     title = "The account could not let anything in"
-
-
-class NoSample(Invalid):
-    code = "no_sample"
-    title = "There is no test for this provider"
 
 
 @dataclass(slots=True)
@@ -127,15 +117,13 @@ class Reception:
     async def receive(self, *, account: Opened, delivery: Delivery) -> Reply:
         """Check a delivery, keep it, and say what its provider is answered.
 
-        Raises SignatureInvalid or SignatureMissing, as the provider needs it, NoSuchInbox, AdapterFailed, and
-        TimeoutError where the database takes longer than providers wait.
+        Raises SignatureInvalid, NoSuchInbox, AdapterFailed, and TimeoutError where the database takes longer than
+        providers wait.
         """
         try:
             reply = check(account, delivery)
         except SignatureInvalid as refusal:
             await self._refuse(account, delivery, refusal)
-            if account.provider in providers.UNSIGNED_IS_UNAUTHENTICATED:
-                raise SignatureMissing(refusal.detail) from refusal
             raise
         if reply is not None:
             return reply
@@ -217,20 +205,21 @@ async def try_out(
 ) -> DeliveryView:
     """Send an account a delivery signed with its own secrets, as its provider would: what came of it.
 
-    What it says is processed and taken back. Raises AccountNotFound, NoSample, SecretMissing.
+    What it says is processed and taken back. A mailbox is looked into besides. Raises AccountNotFound, SecretMissing,
+    MailboxUnavailable.
     """
     account = (await accounts.open_all(session, ids=[account_id], vault=vault)).get(account_id)
     if account is None:
         raise accounts.AccountNotFound("No channel account has this id.")
     adapter = providers.adapter(account.provider)
-    if not hasattr(adapter, "sample"):
-        raise NoSample("The provider's own test has to do: call it from there.")
     url = f"{base_url}/v1/inbox/{account.provider}/{account.id}"
     try:
-        delivery = cast(Sampling, adapter).sample(account.at_provider, url=url, now=now)
+        delivery = adapter.sample(account.at_provider, url=url, now=now)
         check(account, delivery)
     except SignatureInvalid as refusal:
         raise SecretMissing(refusal.detail) from refusal
+    if account.provider == mailboxes.PROVIDER:
+        await mailboxes.look_into(account)
     delivery_id = await accept(session, account=account, delivery=delivery, test=True)
     assert delivery_id is not None, "without a key it is like no other"
     await processing.rehearse(session, delivery_id=delivery_id, account=account, house=house, now=now)

@@ -186,6 +186,36 @@ async def owners(session: Session, *, program_id: UUID | None, order_refs: Colle
     return {row["order_ref"]: row["contact_id"] for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an order stands: under `kept_by`, who may have been merged since, and whose it is now.
+
+    `line_ids` are the ids under which the lines were sold, as the shop told them with it, in their order.
+    """
+
+    kept_by: UUID
+    contact_id: UUID
+    line_ids: Sequence[str | None]
+
+
+async def places(session: Session, *, program_id: UUID | None, order_refs: Collection[str]) -> dict[str, Place]:
+    """Where the orders stand whose purchases are recorded in the program, or in the default one."""
+    if not order_refs:
+        return {}
+    rows = await session.fetch(
+        """
+        SELECT d.order_ref, d.contact_id AS kept_by, coalesce(a.contact_id, d.contact_id) AS contact_id,
+            p.content #> '{data,line_ids}' AS line_ids
+        FROM order_directory d
+        JOIN purchases p USING (contact_id, program_id, order_ref)
+        LEFT JOIN contact_alias_directory a ON a.alias_id = d.contact_id
+        WHERE d.program_id = coalesce($1, (SELECT id FROM programs WHERE is_default)) AND d.order_ref = ANY ($2)
+        """,
+        program_id, list(order_refs),
+    )  # fmt: skip
+    return {row["order_ref"]: Place(row["kept_by"], row["contact_id"], row["line_ids"] or []) for row in rows}
+
+
 async def page(
     session: Session, *, program_id: UUID | None, contact_id: UUID, after: tuple[datetime, str] | None, limit: int
 ) -> list[PurchaseView]:

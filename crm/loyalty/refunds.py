@@ -23,7 +23,7 @@ from crm.errors import Conflict, NotFound
 from crm.interactions import timeline
 from crm.loyalty import balances, homes, journal, referring, refunding, tier_rewards, unstamping
 from crm.loyalty.balances import Balance, TierProgress
-from crm.loyalty.basket import Purchase
+from crm.loyalty.basket import NONE, Purchase, goods_of
 from crm.loyalty.books import MERGED, Book
 from crm.loyalty.earning import EXACT_PLACES
 from crm.loyalty.expiry import Expiry, local_day
@@ -240,6 +240,27 @@ async def record(
     )
     await tier_rewards.take_back(session, locked=locked, book=book, by=by)
     return refunded, True
+
+
+async def left(session: Session, *, program_id: UUID | None, contact_id: UUID, order_ref: str) -> Decimal:
+    """How much of an order's goods money was not refunded yet. Raises PurchaseNotFound."""
+    row = await session.fetchrow(
+        """
+        SELECT p.content, (
+            SELECT coalesce(sum(r.amount), 0) FROM refunds r
+            WHERE r.contact_id = p.contact_id AND r.program_id = p.program_id AND r.order_ref = p.order_ref
+        ) AS refunded
+        FROM purchases p
+        WHERE p.contact_id = $1 AND p.order_ref = $3
+            AND p.program_id = coalesce($2, (SELECT id FROM programs WHERE is_default))
+        """,
+        contact_id, program_id, order_ref,
+    )  # fmt: skip
+    if row is None:
+        raise PurchaseNotFound("This contact has no purchase with this order reference.")
+    goods = sum(goods_of(msgspec.convert(row["content"], Purchase, strict=False)), NONE)
+    refunded: Decimal = row["refunded"]
+    return max(Decimal(0), _decimal(goods) - refunded)
 
 
 async def get(

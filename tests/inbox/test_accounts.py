@@ -1,11 +1,14 @@
 """Channel accounts: made, changed, tried out and deleted, and secrets that never come back."""
 
+import importlib
 import json
 from datetime import UTC, datetime, timedelta
+from pkgutil import iter_modules
 
 import pytest
 
 from crm.inbox import accounts, providers
+from crm.interactions import channels
 from crm.jobs import SCHEDULES
 from tests.inbox import toychat
 from tests.inbox.desk import ACCOUNT, SECRET, Desk
@@ -151,13 +154,28 @@ async def test_a_test_without_the_secret_is_refused_as_a_delivery_is(client):
     assert "app_secret" in tried.json()["detail"]
 
 
-async def test_a_provider_without_a_sample_says_so(desk, monkeypatch):
-    monkeypatch.delattr(toychat.ToyChat, "sample")
-    problem(await desk.client.post(f"/v1/channel-accounts/{desk.account['id']}/test"), 422, "no_sample")
+@pytest.mark.parametrize("provider", sorted(providers.ADAPTERS.keys() - {"imap"}))  # a mailbox is looked into besides
+async def test_an_account_of_every_provider_can_be_tried_out(client, session, provider):
+    adapter = providers.ADAPTERS[provider]
+    secrets = dict.fromkeys(adapter.SECRETS, "user:password")
+    desk = await Desk.open(client, provider=provider, secrets=secrets)
+    tried = await client.post(f"/v1/channel-accounts/{desk.account['id']}/test")
+    assert tried.status_code == 201, tried.text
+    assert (tried.json()["verdict"], tried.json()["error"]) == ("verified", None)
+    assert [(event["outcome"], event["error"]) for event in tried.json()["events"]] == [("recorded", None)]
+    assert "user:password" not in tried.text
+    assert await session.fetchval("SELECT (SELECT count(*) FROM contacts) + (SELECT count(*) FROM interactions)") == 0
+
+    await client.patch(f"/v1/channel-accounts/{desk.account['id']}", json={"secrets": None})
+    without = await client.post(f"/v1/channel-accounts/{desk.account['id']}/test")
+    problem(without, 409, "secret_missing")
 
 
-def test_every_adapter_is_found_and_nothing_else_of_its_folder():
-    assert not {"events", "deliveries"} & providers.ADAPTERS.keys()
+def test_every_adapter_of_the_folder_is_known():
+    contract = {"CHANNEL", "SECRETS", "REQUIRED", "handshake", "verify", "key", "events", "sample"}
+    modules = (importlib.import_module(f"{channels.__name__}.{each.name}") for each in iter_modules(channels.__path__))
+    found = {module.__name__.rpartition(".")[2]: module for module in modules if contract <= vars(module).keys()}
+    assert {name: each for name, each in providers.ADAPTERS.items() if name != toychat.NAME} == found
 
 
 async def test_an_account_falls_silent_is_reported_and_is_heard_again(live_client, caplog):

@@ -60,10 +60,29 @@ async def test_without_a_secret_nothing_comes_in(client):
     assert (await desk.send(BODY, secret="")).status_code == 403
 
 
-async def test_a_provider_that_needs_it_is_refused_with_a_401(desk, monkeypatch):
-    monkeypatch.setattr(providers, "UNSIGNED_IS_UNAUTHENTICATED", frozenset({toychat.NAME}))
+@pytest.mark.parametrize(
+    ("status", "header"), [(401, {"www-authenticate": "Basic"}), (406, {}), (503, {"retry-after": "1"})]
+)
+async def test_a_provider_is_refused_as_its_adapter_says_that_it_has_to_be(desk, monkeypatch, status, header):
+    monkeypatch.setattr(providers.ADAPTERS[toychat.NAME], "REFUSED_STATUS", status, raising=False)
     answer = await desk.send(BODY, secret="x")
-    assert (answer.status_code, answer.json()["code"]) == (401, "signature_invalid")
+    assert (answer.status_code, answer.json()["code"], answer.json()["status"]) == (status, "signature_invalid", status)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert header.items() <= answer.headers.items()
+    assert len(await rows(desk, "refused")) == 1
+
+
+@pytest.mark.parametrize(
+    ("provider", "status"),
+    [("shopify", 401), ("postmark", 401), ("mailgun", 406), ("sendgrid", 503), ("whatsapp", 403), ("telegram", 403)],
+)
+async def test_every_provider_is_refused_in_its_own_way(client, provider, status):
+    desk = await Desk.open(client, provider=provider, secrets={})
+    assert (await desk.send(b"{}")).status_code == status
+    [kept] = await rows(desk, "refused")
+    assert (kept["verdict"], kept["body_length"]) == ("signature_invalid", 2)
+    shown = await desk.delivery(kept["id"])
+    assert (shown["body"], shown["events"]) == (None, None)
 
 
 async def test_of_a_flood_of_forgeries_a_few_are_noted_and_all_are_counted(desk, session):

@@ -142,7 +142,7 @@ async def test_a_refund_whose_order_never_comes_fails_in_the_end(shop, desk):
     now = datetime.now(UTC)
     for _ in range(ATTEMPTS_MAX):
         assert await desk.work(now=now) == 1
-        now += timedelta(hours=3)
+        now += timedelta(hours=6)
     last = await desk.last()
     assert (last["status"], last["attempts"], last["retry_at"]) == ("failed", ATTEMPTS_MAX, None)
     assert await desk.work(now=now) == 0
@@ -153,3 +153,68 @@ async def test_a_refund_of_more_than_was_bought_is_refused_alone(shop, desk):
     assert [event["outcome"] for event in events] == ["recorded", "failed", "recorded"]
     assert events[1]["error"]["code"] == "refund_exceeds_purchase"
     assert await available(desk) == 40
+
+
+LINES = [
+    {"sku": "KOPI", "quantity": "2", "unit_price": "20000", "external_id": "820982911946154508"},
+    {"sku": "TEH", "quantity": "1", "unit_price": "9000", "external_id": "12"},
+]
+
+
+def returned(refund_ref, *items, amount="1.00", **more):
+    """A refund by the shop's own ids of lines; where the order tells of these, the amount is not looked at."""
+    return refunded(refund_ref=refund_ref, amount=amount, items=[list(item) for item in items], **more)
+
+
+async def test_a_refund_of_lines_by_the_shop_s_ids_takes_back_what_they_earned_together(shop, desk):
+    await desk.hear(ordered(lines=LINES, total=None))
+    assert await available(desk) == 49
+    await desk.hear(returned("R1", ("820982911946154508", "1")))
+    assert await available(desk) == 29
+    [again] = await desk.hear(returned("R1", ("820982911946154508", "1")))
+    assert (again["outcome"], await available(desk)) == ("duplicate", 29)
+    [came] = await desk.hear(returned("R2", ("820982911946154508", "1"), ("12", "1")))
+    assert (came["outcome"], await available(desk)) == ("recorded", 0)
+    [more] = await desk.hear(returned("R3", ("12", "1")))
+    assert (more["outcome"], more["error"]["code"]) == ("failed", "refund_exceeds_purchase")
+
+
+@pytest.mark.parametrize("items", [[["99", "1"]], [["12", "1"], ["99", "1"]], []])
+async def test_of_lines_that_the_order_does_not_have_the_amount_counts(shop, desk, items):
+    await desk.hear(ordered(lines=LINES, total=None), returned("R1", *items, amount="19000.00"))
+    assert await available(desk) == 30
+
+
+async def test_a_refund_by_lines_waits_for_its_order_too(shop, desk):
+    await desk.hear(returned("R1", ("12", "1"), occurred_at=None))
+    await desk.hear(ordered(lines=LINES, total=None))
+    await desk.work(now=datetime.now(UTC) + timedelta(minutes=1))
+    assert await available(desk) == 40
+
+
+async def test_a_refund_of_which_nobody_says_when_is_of_now_and_the_same_when_it_is_told_again(shop, desk):
+    refund = refunded(occurred_at=None, amount="5000.00")
+    assert [came["outcome"] for came in await desk.hear(ordered(), refund)] == ["recorded", "recorded"]
+    [again] = await desk.hear(refund)
+    assert (again["outcome"], await available(desk)) == ("duplicate", 40)
+
+
+async def test_an_order_that_came_to_nothing_gives_back_what_is_left_once(shop, desk):
+    await desk.hear(ordered(lines=LINES, total=None), returned("R1", ("12", "1")))
+    assert await available(desk) == 40
+    void = refunded(refund_ref="voided", amount=None, occurred_at=None, rest=True)
+    assert [came["outcome"] for came in await desk.hear(void, void)] == ["recorded", "duplicate"]
+    assert await available(desk) == 0
+    [unknown] = await desk.hear({**void, "order_ref": "never paid"})
+    assert (unknown["outcome"], unknown["error"]) == ("kept", None)
+    assert (await desk.last())["status"] == "processed"
+
+
+async def test_an_order_of_before_a_merge_is_refunded_where_its_points_are_now(shop, desk):
+    [came] = await desk.hear(ordered(lines=LINES, total=None))
+    survivor = (await desk.client.post("/v1/contacts", json={"name": "Sari Dewi"})).json()["id"]
+    merged = await desk.client.post("/v1/merges", json={"contact_id": survivor, "other_contact_id": came["contact_id"]})
+    assert merged.status_code == 201, merged.text
+    [back] = await desk.hear(returned("R1", ("820982911946154508", "1")))
+    assert (back["outcome"], back["contact_id"]) == ("recorded", survivor)
+    assert await available(desk) == 29

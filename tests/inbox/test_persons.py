@@ -28,6 +28,18 @@ async def suspected(desk, contact_id):
     return [item["data"]["contact_id"] for item in page.json()["items"]]
 
 
+async def suggested(desk, contact_id):
+    """Who may be the same person: with which score, and why."""
+    page = await desk.client.get(f"/v1/contacts/{contact_id}/duplicates")
+    return [
+        (
+            next(each for each in (pair["contact_id"], pair["other_contact_id"]) if each != contact_id),
+            pair["score"], [reason["code"] for reason in pair["reasons"]],
+        )
+        for pair in page.json()["items"]
+    ]  # fmt: skip
+
+
 async def identities(desk, contact_id):
     answer = await desk.client.get(f"/v1/contacts/{contact_id}")
     return {(each["kind"], each["value"], each["verified"]) for each in answer.json()["identities"]}
@@ -76,11 +88,88 @@ async def test_nothing_typed_is_added_to_somebody_found_by_what_was_typed(desk):
 
 async def test_two_vouched_for_addresses_of_two_contacts_are_suggested_not_merged(desk):
     one = await contact(desk.client, {"kind": "toychat", "account": "T1", "value": "sari"})
-    other = await contact(desk.client, {"kind": "phone", "value": "+628123456789"}, name="S. Dewi")
+    other = await contact(desk.client, {"kind": "phone", "value": "+628123456789", "verified": True}, name="S. Dewi")
     [came] = await desk.hear(says("m1", toy("sari"), phone("+628123456789", verified=True)))
     assert came["contact_id"] == one
     assert await suspected(desk, one) == [other]
-    assert await identities(desk, other) == {("phone", "+628123456789", False)}
+    assert await suggested(desk, one) == [(other, 90, ["shared_identity"])]
+    assert await identities(desk, one) == {("toychat", "sari", True)}
+    assert await identities(desk, other) == {("phone", "+628123456789", True)}
+
+
+async def test_an_address_that_is_vouched_for_is_taken_from_who_only_showed_it(desk):
+    one = await contact(desk.client, {"kind": "toychat", "account": "T1", "value": "sari"})
+    other = await contact(desk.client, {"kind": "phone", "value": "+628123456789"}, name="S. Dewi")
+    await desk.hear(says("m1", toy("sari"), phone("+628123456789", verified=True)))
+    assert await identities(desk, one) == {("toychat", "sari", True), ("phone", "+628123456789", True)}
+    [shown] = (await desk.client.get(f"/v1/contacts/{other}")).json()["identities"]
+    assert (shown["value"], shown["disputed"], shown["verified"]) == ("+628123456789", True, False)
+    assert await suggested(desk, other) == [(one, 80, ["disputed_identity"])]
+    [later] = await desk.hear(says("m2", phone("+628123456789", verified=True)))
+    assert later["contact_id"] == one
+
+
+async def test_a_suggestion_stands_until_somebody_decides_and_is_made_once(desk):
+    sari = await contact(desk.client, {"kind": "email", "value": "sari@example.com"})
+    [came] = await desk.hear(says("m1", toy("thief"), email("sari@example.com")))
+    assert await suggested(desk, sari) == [(came["contact_id"], 70, ["shared_identity"])]
+    [pair] = (await desk.client.get("/v1/duplicates")).json()["items"]
+    assert (await desk.client.post(f"/v1/duplicates/{pair['id']}/dismissal")).status_code in {200, 201}
+    await desk.hear(says("m2", toy("thief"), email("sari@example.com")))
+    assert await suggested(desk, sari) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Kak, nomor WA saya 0812-3456-789 ya",
+        "I am also +62 812 3456 789",
+        "email saya Sari@Example.com!",
+        "sari@example.com / 0812 3456 789",
+    ],
+)
+async def test_who_names_somebody_s_address_in_a_message_may_be_the_same(desk, text):
+    sari = await contact(
+        desk.client, {"kind": "phone", "value": "0812-3456-789"}, {"kind": "email", "value": "sari@example.com"}
+    )
+    [came] = await desk.hear({**says("m1", toy("sari.kopi")), "text": text})
+    assert came["contact_id"] != sari
+    assert await identities(desk, came["contact_id"]) == {("toychat", "sari.kopi", True)}
+    assert await suggested(desk, sari) == [(came["contact_id"], 60, ["shared_identity"])]
+
+
+@pytest.mark.parametrize(
+    ("text", "direction"),
+    [
+        ("order 0812", "inbound"), ("a" * 3_000 + " 08123456789", "inbound"), ("call us: 0812-3456-789", "outbound"),
+        ("1" * 2_000, "inbound"), ("@" * 2_000, "inbound"), (None, "inbound"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_address_of_theirs_makes_nobody_suspicious(desk, text, direction):
+    await contact(desk.client, {"kind": "phone", "value": "0812-3456-789"})
+    [came] = await desk.hear({**says("m1", toy("sari.kopi")), "text": text, "direction": direction})
+    assert came["outcome"] == "recorded"
+    assert await suggested(desk, came["contact_id"]) == []
+
+
+async def test_somebody_new_who_is_reached_in_the_same_way_is_suggested(desk):
+    sari = await contact(desk.client, {"kind": "whatsapp", "value": "628123456789"}, name="Sari Dewi")
+    [came] = await desk.hear(says("m1", phone("+628123456789"), name="Sari Dewi"))
+    assert came["contact_id"] != sari
+    [(other, score, codes)] = await suggested(desk, sari)
+    assert (other, "same_number" in codes) == (came["contact_id"], True)
+    assert score > 90
+
+
+@pytest.mark.parametrize("more", [[], [phone("+628999999999")]])
+async def test_a_blocked_address_is_nobody_s_and_keeps_no_other_out(desk, session, more):
+    blocked = await desk.client.post("/v1/blocked-identities", json={"kind": "email", "value": "kasir@example.com"})
+    assert blocked.status_code == 201, blocked.text
+    events = await desk.hear(says("m1", email("kasir@example.com"), *more), says("m2", toy("sari")))
+    assert [event["outcome"] for event in events] == ["recorded" if more else "failed", "recorded"]
+    assert await session.fetchval("SELECT count(*) FROM contact_identities WHERE kind = 'email'") == 0
+    if not more:
+        assert events[0]["error"]["code"] == "nobody_known"
 
 
 @pytest.mark.parametrize("addresses", [[], [{"kind": "phone", "value": "unknown"}], [{"kind": "email", "value": "x"}]])

@@ -75,7 +75,7 @@ def event(item: dict[str, Any]) -> Event:
 def _value(name: str, value: Any) -> Any:
     match name:
         case "occurred_at" | "until":
-            return datetime.fromisoformat(value)
+            return None if value is None else datetime.fromisoformat(value)
         case "person":
             return _person(value)
         case "replaces":
@@ -87,7 +87,7 @@ def _value(name: str, value: Any) -> Any:
         case "lines" if value and isinstance(value[0], Mapping):
             return [Line(**{**each, "quantity": Decimal(each["quantity"]), "unit_price": Decimal(each["unit_price"])})
                     for each in value]  # fmt: skip
-        case "lines":
+        case "lines" | "items":
             return [(line, Decimal(quantity)) for line, quantity in value]
     return value
 

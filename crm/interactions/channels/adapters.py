@@ -1,6 +1,5 @@
-"""Every adapter by the name of its provider."""
+"""Every adapter by the name of its provider: a new one has to be added here, and nowhere else."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from crm.interactions.channels import (
@@ -22,7 +21,7 @@ from crm.interactions.channels import (
 )
 from crm.interactions.channels.deliveries import Adapter
 
-ADAPTERS: Final[Mapping[str, Adapter]] = {
+ADAPTERS: Final[dict[str, Adapter]] = {
     "custom": custom,
     "imap": imap,
     "instagram": instagram,

@@ -53,7 +53,7 @@ class Adapter(Protocol):
 
     `CHANNEL` is the channel of the interactions, `SECRETS` the names of secrets that an account has, and `REQUIRED`
     those without which nothing is accepted. `REFUSED_STATUS`, where there is one, is the status that its provider has
-    to be answered in place of 403.
+    to be answered in place of 403 to what is not signed as it should be.
     """
 
     CHANNEL: str
@@ -74,10 +74,6 @@ class Adapter(Protocol):
 
     def events(self, delivery: Delivery, account: ChannelAccount) -> Iterable[Event]:
         """What the delivery says, in its order. What can't be read is an `Unknown`, and stops nothing behind it."""
-
-
-class Sampling(Protocol):
-    """What an adapter may have besides: a delivery to try an account with."""
 
     def sample(self, account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
         """A small delivery as the provider would send it to `url`, signed with the account's own secrets."""

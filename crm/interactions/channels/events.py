@@ -204,6 +204,8 @@ class Refunded:
 
     Where the shop names lines by its own ids, `items` are quantities by a line's `external_id`: who has the order knows
     their places, and then they say more than the `amount`. `occurred_at` is None where the shop does not say when.
+
+    With `rest` it is all that is left of an order that came to nothing, where anything of it is known.
     """
 
     external_id: str
@@ -213,6 +215,7 @@ class Refunded:
     amount: Decimal | None = None
     lines: Sequence[tuple[int, Decimal]] = ()
     items: Sequence[tuple[str, Decimal]] = ()
+    rest: bool = False
     data: Mapping[str, Any] = field(default_factory=dict)
 
 

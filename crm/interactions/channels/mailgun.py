@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
+from urllib.parse import urlencode
 
 from crm.interactions.channels import forms, mail, payloads, signatures, times
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply, SignatureInvalid
@@ -64,6 +65,22 @@ def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     if forms.is_form(delivery):
         return forms.events(delivery, partial(_received, delivery))
     return payloads.events(delivery.body, _happened)
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """A mail to try the account with, signed with its own key."""
+    stamp, token = str(int(now.timestamp())), "test"
+    form = {
+        "sender": "test@example.com", "from": "Test <test@example.com>", "recipient": account.ref, "subject": "Test",
+        "body-plain": "This is a test.", "timestamp": stamp, "token": token,
+        "signature": signatures.sha256_hex(
+            signatures.secret(account, "signing_key"), f"{stamp}{token}".encode()
+        ).decode(),
+    }  # fmt: skip
+    return Delivery(
+        method="POST", url=url, headers={"content-type": "application/x-www-form-urlencoded"}, query={},
+        body=urlencode(form).encode(), received_at=now,
+    )  # fmt: skip
 
 
 def _signed(delivery: Delivery) -> Json:

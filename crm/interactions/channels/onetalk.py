@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
+import msgspec
 import phonenumbers
 
 from crm.interactions.channels import payloads, signatures
@@ -45,6 +46,17 @@ def key(delivery: Delivery) -> str | None:
 def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     """What the delivery says, in its order."""
     return payloads.events(delivery.body, partial(_told, delivery, account))
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """A message to try the account with, with its own key."""
+    message = {
+        "messageID": "test", "chatID": "test", "timestamp": int(now.timestamp() * 1000), "type": "text",
+        "text": {"body": "This is a test."}, "isFromSelf": False, "sender": {"id": "test", "name": "Test"},
+    }  # fmt: skip
+    headers = {KEYS[0]: signatures.secret(account, "secret_key").decode()}
+    body = msgspec.json.encode({"type": "messages", "messages": [message]})
+    return Delivery(method="POST", url=url, headers=headers, query={}, body=body, received_at=now)
 
 
 def _told(delivery: Delivery, account: ChannelAccount, body: Json) -> Iterator[Event]:

@@ -17,3 +17,8 @@ def check(delivery: Delivery, account: ChannelAccount) -> None:
     if scheme.lower() != "basic":
         raise SignatureInvalid("The provider has to call with the user and the password in its URL.")
     signatures.check(given.strip(), [expected])
+
+
+def headers(account: ChannelAccount) -> dict[str, str]:
+    """The headers of a call with the account's own user and password. Raises SignatureInvalid without them."""
+    return {"authorization": f"Basic {base64.b64encode(signatures.secret(account, SECRET)).decode()}"}

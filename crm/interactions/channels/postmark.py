@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from email.utils import format_datetime
 from functools import partial
 from typing import Final
+
+import msgspec
 
 from crm.interactions.channels import mail, passwords, payloads, times
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply
@@ -45,6 +48,18 @@ def key(delivery: Delivery) -> str | None:
 def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     """What the delivery says, in its order."""
     return payloads.events(delivery.body, partial(_record, delivery))
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """A mail to try the account with, with its own user and password."""
+    mail_of_now = {
+        "FromFull": {"Email": "test@example.com", "Name": "Test"}, "MessageID": "test", "Subject": "Test",
+        "Date": format_datetime(now), "TextBody": "This is a test.", "ToFull": [], "Headers": [], "Attachments": [],
+    }  # fmt: skip
+    return Delivery(
+        method="POST", url=url, headers=passwords.headers(account), query={}, body=msgspec.json.encode(mail_of_now),
+        received_at=now,
+    )  # fmt: skip
 
 
 def _record(delivery: Delivery, record: Json) -> Iterator[Event]:

@@ -12,6 +12,8 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from crm.contacts import attributes
 from crm.interactions.channels import buyers, orders, payloads, signatures, times
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply
@@ -38,9 +40,7 @@ def handshake(delivery: Delivery, account: ChannelAccount) -> Reply | None:
 
 def verify(delivery: Delivery, account: ChannelAccount) -> None:
     """Raises SignatureInvalid."""
-    secret = signatures.secret(account, "shared_secret")
-    expected = hmac.digest(secret, delivery.body, hashlib.sha1).hex().encode()
-    signatures.check(delivery.headers.get(SIGNATURE), [expected])
+    signatures.check(delivery.headers.get(SIGNATURE), [_signature(account, delivery.body)])
 
 
 def key(delivery: Delivery) -> str | None:
@@ -51,6 +51,20 @@ def key(delivery: Delivery) -> str | None:
 def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     """What the delivery says, in its order."""
     return payloads.events(delivery.body, partial(_calls, delivery, account))
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """An event to try the account with, signed with its own secret."""
+    call = {
+        "type": "track", "event": "Test", "messageId": "test", "userId": "test", "timestamp": now, "properties": {},
+    }  # fmt: skip
+    body = msgspec.json.encode(call)
+    headers = {SIGNATURE: _signature(account, body).decode()}
+    return Delivery(method="POST", url=url, headers=headers, query={}, body=body, received_at=now)
+
+
+def _signature(account: ChannelAccount, body: bytes) -> bytes:
+    return hmac.digest(signatures.secret(account, "shared_secret"), body, hashlib.sha1).hex().encode()
 
 
 def _calls(delivery: Delivery, account: ChannelAccount, body: Json) -> Iterator[Event]:

@@ -6,7 +6,10 @@ Parsed mail comes with a password in the URL. Events are signed, once the accoun
 import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
+from email.utils import format_datetime
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -64,6 +67,16 @@ def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     if forms.is_form(delivery):
         return forms.events(delivery, lambda form: _received(delivery, form))
     return _batch(delivery)
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """A mail to try the account with, with its own user and password. Only SendGrid can sign events with its key."""
+    form = {
+        "from": "Test <test@example.com>", "to": account.ref, "subject": "Test", "text": "This is a test.",
+        "headers": f"Message-ID: <test@example.com>\nDate: {format_datetime(now)}\n",
+    }  # fmt: skip
+    headers = {**passwords.headers(account), "content-type": "application/x-www-form-urlencoded"}
+    return Delivery(method="POST", url=url, headers=headers, query={}, body=urlencode(form).encode(), received_at=now)
 
 
 def _batch(delivery: Delivery) -> Iterator[Event]:

@@ -9,6 +9,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, Literal
 
+import msgspec
+
 from crm.interactions.channels import buyers, payloads, shopify_orders, signatures, times
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply
 from crm.interactions.channels.events import (
@@ -46,8 +48,7 @@ def handshake(delivery: Delivery, account: ChannelAccount) -> Reply | None:
 
 def verify(delivery: Delivery, account: ChannelAccount) -> None:
     """Raises SignatureInvalid."""
-    expected = signatures.sha256_base64(signatures.secret(account, "client_secret"), delivery.body)
-    signatures.check(delivery.headers.get(SIGNATURE), [expected])
+    signatures.check(delivery.headers.get(SIGNATURE), [_signature(account, delivery.body)])
 
 
 def key(delivery: Delivery) -> str | None:
@@ -58,6 +59,21 @@ def key(delivery: Delivery) -> str | None:
 def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     """What the delivery says, in its order."""
     return payloads.events(delivery.body, partial(_told, delivery, account))
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """A test order to try the account with, which earns nothing, signed with its own secret."""
+    order = {
+        "id": 1, "name": "#1", "test": True, "created_at": now, "updated_at": now, "currency": "USD",
+        "total_price": "1.00", "financial_status": "paid", "customer": {"id": 1, "email": "test@example.com"},
+    }  # fmt: skip
+    body = msgspec.json.encode(order)
+    headers = {TOPIC: "orders/paid", SIGNATURE: _signature(account, body).decode()}
+    return Delivery(method="POST", url=url, headers=headers, query={}, body=body, received_at=now)
+
+
+def _signature(account: ChannelAccount, body: bytes) -> bytes:
+    return signatures.sha256_base64(signatures.secret(account, "client_secret"), body)
 
 
 def _told(delivery: Delivery, account: ChannelAccount, body: Json) -> Iterator[Event]:

@@ -1,14 +1,17 @@
 """WooCommerce: orders in the state that they have when the delivery is made, and customers.
 
 It tells of an order again at every change, and of refunds only as sums. An order earns once it is being processed,
-which is when it is paid or will be paid on delivery.
+which is when it is paid or will be paid on delivery. One that is cancelled after that gives back what is left.
 """
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from crm.interactions.channels import buyers, orders, payloads, signatures, times
 from crm.interactions.channels.deliveries import ChannelAccount, Delivery, Reply
@@ -26,6 +29,9 @@ DELIVERY_ID: Final = "x-wc-webhook-delivery-id"
 
 _PING: Final = re.compile(rb"webhook_id=[0-9]{1,20}")
 _PAID: Final = frozenset({"processing", "completed"})
+_VOID: Final = frozenset({"cancelled", "failed"})
+"""What becomes of an order that was to be paid on delivery, and was not: it may have earned meanwhile."""
+VOIDED: Final = "voided"
 _NOBODY: Final = "0"
 """The customer that guests are."""
 
@@ -37,8 +43,7 @@ def handshake(delivery: Delivery, account: ChannelAccount) -> Reply | None:
 
 def verify(delivery: Delivery, account: ChannelAccount) -> None:
     """Raises SignatureInvalid."""
-    expected = signatures.sha256_base64(signatures.secret(account, "secret"), delivery.body)
-    signatures.check(delivery.headers.get(SIGNATURE), [expected])
+    signatures.check(delivery.headers.get(SIGNATURE), [_signature(account, delivery.body)])
 
 
 def key(delivery: Delivery) -> str | None:
@@ -49,6 +54,22 @@ def key(delivery: Delivery) -> str | None:
 def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     """What the delivery says, in its order."""
     return payloads.events(delivery.body, partial(_told, delivery, account))
+
+
+def sample(account: ChannelAccount, *, url: str, now: datetime) -> Delivery:
+    """An order that is not paid, to try the account with, signed with its own secret."""
+    at = f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
+    order = {
+        "id": 1, "number": "1", "order_key": "wc_order_test", "status": "pending", "currency": "USD", "total": "1.00",
+        "date_created_gmt": at, "date_modified_gmt": at, "customer_id": 1, "billing": {"email": "test@example.com"},
+    }  # fmt: skip
+    body = msgspec.json.encode(order)
+    headers = {TOPIC: "order.created", SIGNATURE: _signature(account, body).decode()}
+    return Delivery(method="POST", url=url, headers=headers, query={}, body=body, received_at=now)
+
+
+def _signature(account: ChannelAccount, body: bytes) -> bytes:
+    return signatures.sha256_base64(signatures.secret(account, "secret"), body)
 
 
 def _told(delivery: Delivery, account: ChannelAccount, body: Json) -> Iterator[Event]:
@@ -77,6 +98,11 @@ def _order(account: ChannelAccount, order: Json) -> Iterator[Event]:
             kind=payloads.named("order", status), subject=_name(order), data={"order_ref": ref, **_order_data(order)},
         )  # fmt: skip
     yield from _refunds(order, ref, order_id)
+    if status in _VOID:
+        yield Refunded(
+            external_id=f"refund:{order_id}:{VOIDED}", order_ref=ref, refund_ref=VOIDED, occurred_at=None, rest=True,
+            data=kept(order=order_id, status=status),
+        )  # fmt: skip
 
 
 def order_ref(account: ChannelAccount, order_id: str) -> str:

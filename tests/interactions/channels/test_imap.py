@@ -1,10 +1,6 @@
-"""A mailbox: mail is fetched from a server that speaks as much IMAP as that takes."""
+"""A mailbox, of which mail is fetched."""
 
-import asyncio
-import re
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,67 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from crm.interactions.channels import imap
 from crm.interactions.channels.deliveries import SignatureInvalid
 from crm.interactions.channels.events import Message, Unknown
-from crm.interactions.channels.imap import Fetched, Mailbox, MailboxUnavailable, Position
+from crm.interactions.channels.imap import Fetched, Mailbox, MailboxUnavailable, MailWithheld, Position
+from tests.interactions.channels.mailserver import Server, mail
 from tests.interactions.channels.parcels import NOW, account, one, parcel
-
-
-def mail(number: int) -> bytes:
-    return f"From: sari@example.com\r\nMessage-ID: <{number}@x>\r\nSubject: {number}\r\n\r\nHalo {number}\r\n".encode()
-
-
-class Server:
-    """One mailbox. `said` are the commands that it was given."""
-
-    def __init__(self, *numbers: int, validity: int = 7) -> None:
-        self.mails = {number: mail(number) for number in numbers}
-        self.validity = validity
-        self.said: list[str] = []
-        self.hangs_up = False
-
-    @asynccontextmanager
-    async def running(self, tls: ssl.SSLContext | None = None, security: str = "none") -> AsyncIterator[Mailbox]:
-        self.tls = tls
-        server = await asyncio.start_server(self._talk, "127.0.0.1", 0, ssl=tls if security == "tls" else None)
-        port = server.sockets[0].getsockname()[1]
-        async with server:
-            yield Mailbox(host="localhost", port=port, user="u", password='p"\\w', security=security)
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"* OK ready\r\n")
-        while line := await reader.readline():
-            tag, _, command = line.decode().strip().partition(" ")
-            self.said.append(command)
-            if self.hangs_up and command.startswith("UID"):
-                break
-            writer.write(self._answer(command) + f"{tag} {self._verdict(command)}\r\n".encode())
-            if command == "LOGOUT":
-                break
-            if command == "STARTTLS":
-                await writer.start_tls(self.tls)
-        writer.close()
-
-    def _verdict(self, command: str) -> str:
-        if command.startswith("LOGIN"):
-            return "OK in" if command == 'LOGIN u "p\\"\\\\w"' else "NO [AUTHENTICATIONFAILED] wrong password"
-        if command.startswith("EXAMINE"):
-            return "OK [READ-ONLY]" if command == 'EXAMINE "INBOX"' else "NO no such mailbox"
-        return "OK done" if command.startswith(("CAPABILITY", "STARTTLS", "UID FETCH", "LOGOUT")) else "BAD unknown"
-
-    def _answer(self, command: str) -> bytes:
-        if command == "CAPABILITY":
-            return b"* CAPABILITY IMAP4rev1 STARTTLS\r\n"
-        if command.startswith("EXAMINE"):
-            return f"* {len(self.mails)} EXISTS\r\n* OK [UIDVALIDITY {self.validity}] x\r\n".encode()
-        if listed := re.fullmatch(r"UID FETCH (\d+):\* \(UID\)", command):
-            last = [max(self.mails)] if self.mails else []
-            uids = [uid for uid in self.mails if uid >= int(listed[1])] or last
-            return b"".join(f"* {place} FETCH (UID {uid})\r\n".encode() for place, uid in enumerate(uids, 1))
-        if fetched := re.fullmatch(r"UID FETCH (\d+) \(BODY\.PEEK\[\]<0\.(\d+)>\)", command):
-            raw = self.mails.get(int(fetched[1]))
-            if raw is not None:
-                raw = raw[: int(fetched[2])]
-                return f"* 1 FETCH (UID {fetched[1]} BODY[]<0> {{{len(raw)}}}\r\n".encode() + raw + b")\r\n"
-        return b""
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +117,45 @@ async def test_a_server_that_hangs_up_is_unavailable():
             await imap.fetch(mailbox, since=None)
 
 
+async def test_a_server_that_hangs_is_given_up(monkeypatch):
+    monkeypatch.setattr(imap, "HUNG_SECONDS_MAX", 0.2)
+    server = Server(1)
+    server.hangs = "UID FETCH 1 "
+    async with server.running() as mailbox:
+        with pytest.raises(MailboxUnavailable, match="did not answer in time"):
+            await imap.fetch(mailbox, since=None)
+        server.goes_on.set()
+
+
+async def test_what_takes_long_is_handed_over_before_the_rest_is_asked_for(monkeypatch):
+    monkeypatch.setattr(imap, "SECONDS_MAX", 0)
+    async with Server(1, 2).running() as mailbox:
+        assert [each.position.uid for each in await imap.fetch(mailbox, since=None)] == [1]
+
+
+async def test_a_mail_that_is_withheld_is_passed_by_once_there_are_others_behind_it():
+    server = Server(1, 2, 3)
+    server.withheld = {2, 3}
+    async with server.running() as mailbox:
+        assert [each.position.uid for each in await imap.fetch(mailbox, since=None)] == [1]
+        with pytest.raises(MailWithheld, match="SERVERBUG"):
+            await imap.fetch(mailbox, since=Position(7, 1))
+        server.mails[4] = mail(4)
+        found = await imap.fetch(mailbox, since=Position(7, 1))
+    assert [(each.position.uid, each.raw) for each in found] == [(2, b""), (3, b""), (4, mail(4))]
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_where_a_mailbox_ends_is_known_without_reading_it(told):
+    server = Server(3, 9)
+    server.told_next = told
+    async with server.running() as mailbox:
+        assert await imap.last(mailbox) == Position(7, 9)
+        server.mails.clear()
+        assert await imap.last(mailbox) == Position(7, 0)
+    assert not any("BODY" in command for command in server.said)
+
+
 def test_a_fetched_mail_is_a_delivery_that_is_known_by_its_place():
     box = Mailbox(host="mail.example", user="u", password="p")
     delivery = imap.delivery(Fetched(Position(7, 3), mail(3)), mailbox=box, received_at=NOW)
@@ -217,7 +194,10 @@ def test_the_mailbox_of_an_account_is_in_its_settings():
     )
     for settings, secrets in (
         ({}, {"password": "p"}), ({"host": "h"}, {}), ({"host": "h", "security": "x"}, {"password": "p"}),
-        ({"host": "h", "port": "x"}, {"password": "p"}),
+        ({"host": "h", "port": "x"}, {"password": "p"}), ({"host": "h", "port": "99999"}, {"password": "p"}),
+        ({"host": "h", "user": "a\r\nA1 LOGOUT"}, {"password": "p"}),
+        ({"host": "h", "folder": "Köln"}, {"password": "p"}),
+        ({"host": "h"}, {"password": "\x00"}),
     ):  # fmt: skip
         with pytest.raises(MailboxUnavailable):
             Mailbox.of(account("a@b", settings, **secrets))

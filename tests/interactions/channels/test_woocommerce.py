@@ -104,12 +104,23 @@ def test_who_is_signed_in_is_known_and_a_guest_only_said_who_they_are():
 
 @pytest.mark.parametrize("status", ["pending", "on-hold", "cancelled", "failed", "refunded", "checkout-draft"])
 def test_an_order_in_another_state_is_told_of_with_its_time(status):
-    [event] = events(status=status)
+    event, *_ = events(status=status)
     assert isinstance(event, Happened)
     assert event.kind == f"order.{status.replace('-', '_')}"
     assert event.occurred_at == datetime(2026, 11, 21, 8, tzinfo=UTC)
-    [same] = told(woocommerce, at("order.created", {**ORDER, "status": status}), SHOP)
+    same, *_ = told(woocommerce, at("order.created", {**ORDER, "status": status}), SHOP)
     assert same.external_id == event.external_id
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed"])
+def test_an_order_that_came_to_nothing_gives_back_what_is_left_of_it_and_the_same_whenever_it_is_told(status):
+    _, refund, rest = events(status=status, refunds=[{"id": 801, "total": "-4.00"}])
+    assert (refund.amount, refund.rest) == (Decimal("4.00"), False)
+    assert (rest.order_ref, rest.refund_ref, rest.amount, rest.rest) == (
+        "shop.example.store:727", "voided", None, True,
+    )  # fmt: skip
+    assert events(status=status, date_modified_gmt="2026-12-01T00:00:00")[-1] == rest
+    assert not any(isinstance(event, Refunded) for event in events(status="pending"))
 
 
 def test_refunds_are_told_again_with_the_same_content_and_never_exceed_the_goods():
