@@ -12,6 +12,8 @@ from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from crm.api import (
+    article_categories,
+    articles,
     attribute_definitions,
     auth,
     backtests,
@@ -79,6 +81,8 @@ V1 = [
     *erasures.handlers,
     *surveys.handlers,
     *tasks.handlers,
+    *article_categories.handlers,
+    *articles.handlers,
     *interactions.handlers,
     *programs.handlers,
     *backtests.handlers,

@@ -11,26 +11,21 @@ _TERM_LENGTHS: Final = range(3, 31)
 _WORD: Final = re.compile(r"\w+")
 _FOLDED: Final = str.maketrans("đøłς", "dol\u03c3")
 
-_EMPTY: Final[dict[str, frozenset[str]]] = {
-    "id": frozenset(
-        """
-        ada adalah adanya agar aja akan aku anda apa apakah atau bagaimana bagi bahwa banget bila bisa biar boleh buat
-        bukan cara dalam dan dapat dari deh dengan di dong dgn gak gimana gmn ga hal hanya harus hai halo ini itu jadi
-        jika juga kah kak kalau kalo kami kamu kan kapan karena ke kenapa kita ko kok ku lagi lah lalu loh maka mana
-        mau melakukan mengapa min minta mohon nggak nih nya oleh pada para per pernah pun punya saja sama sangat saya
-        secara sedang seperti serta siapa sih si sudah supaya tapi tak tanpa tanya tentang tersebut tetapi tidak tolong
-        udah untuk utk ya yaitu yang yg
-        """.split()
-    ),
-    "en": frozenset(
-        """
-        a about am an and any are as at be been but by can could d did do does don for from get got had has have hello
-        hey hi how i if in into is it its just let like ll m many may me might much my no not of on or our please re s
-        shall should so some t tell than that the their them then there these they this to us ve was we were what when
-        where which who why will with would you your
-        """.split()
-    ),
-}
+_INDONESIAN: Final = """
+    ada adalah adanya agar aja akan aku anda apa apakah atau bagaimana bagi bahwa banget bila bisa biar boleh buat
+    bukan cara dalam dan dapat dari deh dengan di dong dgn gak gimana gmn ga hal hanya harus hai halo ini itu jadi
+    jika juga kah kak kalau kalo kami kamu kan kapan karena ke kenapa kita ko kok ku lagi lah lalu loh maka mana
+    mau melakukan mengapa min minta mohon nggak nih nya oleh pada para per pernah pun punya saja sama sangat saya
+    secara sedang seperti serta siapa sih si sudah supaya tapi tak tanpa tanya tentang tersebut tetapi tidak tolong
+    udah untuk utk ya yaitu yang yg
+"""
+_ENGLISH: Final = """
+    a about am an and any are as at be been but by can could d did do does don for from get got had has have hello
+    hey hi how i if in into is it its just let like ll m many may me might much my no not of on or our please re s
+    shall should so some t tell than that the their them then there these they this to us ve was we were what when
+    where which who why will with would you your
+"""
+_EMPTY: Final = {"id": frozenset(_INDONESIAN.split()), "en": frozenset(_ENGLISH.split())}
 """Words that questions in these languages are full of, and that say nothing of what they are about."""
 _NOTHING: Final = frozenset().union(*_EMPTY.values())
 
@@ -47,7 +42,7 @@ def words(text: str) -> list[str]:
 
 
 def asked(text: str) -> list[str]:
-    """The first few different words of a question that say what it is about; where none does, of all."""
+    """The first few different words of a question that say what it is about; none where it has no such words."""
     found = list(dict.fromkeys(word[: _TERM_LENGTHS.stop] for word in words(text)))
     return [word for word in found if word not in _NOTHING and len(word) > 1][:ASKED_MAX]
 
