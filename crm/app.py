@@ -30,6 +30,7 @@ from crm.api import (
     events,
     exports,
     health,
+    help_center,
     holds,
     identities,
     imports,
@@ -135,7 +136,7 @@ def create_app(
             app.state.reception = Reception(pool, app.state.vault)
             yield
 
-    public = [*health.handlers, *docs.handlers, *surveys.public]
+    public = [*health.handlers, *docs.handlers, *surveys.public, *help_center.public]
     app = Litestar(
         [
             Router("/v1", route_handlers=[*routes.options(V1), *V1]),
@@ -152,6 +153,7 @@ def create_app(
     )
     app.state.registry = registry
     app.state.region = region
+    app.state.turnstile = help_center.turnstile()
     app.state.exporting = asyncio.Semaphore(exports.EXPORTS_MAX)
     app.state.inbox_metrics = InboxMetrics(registry)
     app.state.vault = vault or Vault(secrets.token_hex())

@@ -101,7 +101,8 @@ async def viewed(session: Session, *, article_id: UUID, locale: str, now: dateti
     """Count that somebody read an article."""
     await session.execute(
         """
-        INSERT INTO article_views AS v (article_id, hour, locale, slot, views_count) VALUES ($1, $2, $3, $4, 1)
+        INSERT INTO article_views AS v (article_id, hour, locale, slot, views_count)
+        SELECT a.id, $2, $3, $4, 1 FROM articles a WHERE a.id = $1 FOR KEY SHARE
         ON CONFLICT (article_id, hour, locale, slot) DO UPDATE SET views_count = v.views_count + 1
         """,
         article_id, _hour(now), locale, random.randrange(SLOTS),  # noqa: S311 - it only spreads writers
@@ -114,7 +115,7 @@ async def vote(session: Session, *, article_id: UUID, voter: str, locale: str, h
     written = await session.execute(
         """
         INSERT INTO article_votes AS v (article_id, voter, locale, helpful, created_at)
-        SELECT a.id, $2, $3, $4, $5 FROM articles a WHERE a.id = $1 AND a.status = 'published'
+        SELECT a.id, $2, $3, $4, $5 FROM articles a WHERE a.id = $1 AND a.status = 'published' FOR KEY SHARE
         ON CONFLICT (article_id, voter) DO UPDATE SET helpful = excluded.helpful
         """,
         article_id, digest, locale, helpful, now,

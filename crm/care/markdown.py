@@ -46,7 +46,7 @@ def html(text: str) -> str:
             token.tag = f"h{min(int(token.tag[1]) + 1, _HEADING_MAX)}"
     rendered: str = _READER.renderer.render(tokens, _READER.options, {})
     return nh3.clean(
-        rendered, tags=set(TAGS), attributes={"a": {"href"}, "ol": {"start"}}, url_schemes=set(SCHEMES),
+        rendered, tags=set(TAGS), attributes={"*": set(), "a": {"href"}, "ol": {"start"}}, url_schemes=set(SCHEMES),
         link_rel="noopener noreferrer nofollow",
     )  # fmt: skip
 
