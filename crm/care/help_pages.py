@@ -126,7 +126,7 @@ def gone(reason: str, *, locale: str) -> str:
 
 def _page(locale: str, title: str, ways: Mapping[str, str], *, indexed: bool = False, **parts: object) -> str:
     spoken = language(locale)
-    nothing = {
+    nothing: dict[str, object] = {
         "article": None, "asked": None, "results": [], "gone": None, "shelves": [], "category": None, "thanked": False,
     }  # fmt: skip
     return _TEMPLATE.render(

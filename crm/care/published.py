@@ -103,3 +103,18 @@ async def find(session: Session, *, slug: str, locale: str) -> Published | None:
         row["id"], row["slug"], row["locale"], row["title"], markdown.html(row["body"]), row["updated_at"],
         row["locales"], row["category_slug"], row["category"],
     )  # fmt: skip
+
+
+async def texts(session: Session, *, articles: list[tuple[UUID, str]]) -> dict[UUID, str]:
+    """The words of published articles, each in a language, one paragraph a line."""
+    if not articles:
+        return {}
+    rows = await session.fetch(
+        """
+        SELECT t.article_id, t.plain FROM unnest($1::uuid[], $2::text[]) AS w (id, locale)
+        JOIN article_texts t ON t.article_id = w.id AND t.locale = w.locale
+        JOIN articles a ON a.id = t.article_id AND a.status = 'published'
+        """,
+        *map(list, zip(*articles, strict=True)),
+    )
+    return {row["article_id"]: row["plain"] for row in rows}
