@@ -12,10 +12,12 @@ from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from crm.api import (
+    agents,
     attribute_definitions,
     auth,
     backtests,
     blocked_identities,
+    cases,
     challenges,
     channel_accounts,
     consents,
@@ -79,6 +81,8 @@ V1 = [
     *erasures.handlers,
     *surveys.handlers,
     *tasks.handlers,
+    *cases.handlers,
+    *agents.handlers,
     *interactions.handlers,
     *programs.handlers,
     *backtests.handlers,

@@ -90,6 +90,14 @@ class SenderBody(Body):
     value: Annotated[Reference, Field(max_length=LENGTH_MAX)]
     account: Annotated[str, Field(max_length=100)] | None = None
 
+    def sender(self, region: str) -> Sender:
+        """Whoever is behind it. Raises InvalidIdentity."""
+        try:
+            return Sender.of(kind=self.kind, value=self.value, account=self.account, region=region)
+        except InvalidIdentity as error:
+            pointer = FieldError("/identity/value", error.code, error.detail)
+            raise InvalidIdentity(error.detail, errors=[pointer]) from error
+
 
 class InteractionOf(InteractionFields):
     """Something that happened with a contact, or with whoever has an identity."""
@@ -110,12 +118,7 @@ class InteractionOf(InteractionFields):
         if self.contact_id is not None:
             return self.contact_id
         assert self.identity is not None
-        sender = self.identity
-        try:
-            return Sender.of(kind=sender.kind, value=sender.value, account=sender.account, region=region)
-        except InvalidIdentity as error:
-            pointer = FieldError("/identity/value", error.code, error.detail)
-            raise InvalidIdentity(error.detail, errors=[pointer]) from error
+        return self.identity.sender(region)
 
 
 class InteractionBatch(Body):
