@@ -293,7 +293,7 @@ def look(file: CaseFile, *, now: datetime) -> list[tuple[Metric, Step]]:
         ]
         if clock.state == "breached":
             taken = steps
-        elif clock.next_at is not None and clock.next_at <= now and clock.target is not None:
+        elif clock.next_at is not None and clock.next_at < now and clock.target is not None:
             left = clock.target - clock.elapsed_at(file.calendar(clock.calendar_id), now)
             taken = [step for step in steps if step.before >= max(left, timedelta.resolution)]
         else:
