@@ -259,18 +259,14 @@ async def create_business_calendar(
 
 
 @get("/business-calendars", scopes={"care:read"})
-async def list_business_calendars(
-    session: Session, cursor: Cursor = None, limit: Limit = 50
-) -> Page[BusinessCalendar]:
+async def list_business_calendars(session: Session, cursor: Cursor = None, limit: Limit = 50) -> Page[BusinessCalendar]:
     """List business calendars, newest first."""
     before = paging.decode(cursor, UUID)
     found = await calendars.page(session, before=before[0] if before else None, limit=limit + 1)
     return paging.page_of(found, limit=limit, key=lambda calendar: (calendar.id,))
 
 
-@get(
-    "/business-calendars/{calendar_id:uuid}", scopes={"care:read"}, problems=(CalendarNotFound,), headers=("ETag",)
-)
+@get("/business-calendars/{calendar_id:uuid}", scopes={"care:read"}, problems=(CalendarNotFound,), headers=("ETag",))
 async def get_business_calendar(session: Session, calendar_id: FromPath[UUID]) -> Response[BusinessCalendar]:
     """Read a business calendar."""
     calendar = await calendars.get(session, calendar_id=calendar_id)
@@ -351,9 +347,7 @@ async def update_sla_policy(
     return Response(policy, headers=etag(policy.version))
 
 
-@post(
-    "/case-rules", scopes={"care:write"}, problems=(InvalidCondition, TooManyCaseRules), headers=("ETag", "Location")
-)
+@post("/case-rules", scopes={"care:write"}, problems=(InvalidCondition, TooManyCaseRules), headers=("ETag", "Location"))
 async def create_case_rule(
     session: Session, data: NewCaseRule, now: datetime, once: idempotency.Request | None
 ) -> Response[CaseRule]:

@@ -50,7 +50,9 @@ def _once_each(values: Sequence[str]) -> list[str]:
 
 
 Names = Annotated[list[Code], Field(max_length=TAGS_MAX), AfterValidator(_once_each)]
-Said_ = Annotated[Text, StringConstraints(min_length=1, max_length=BODY_MAX), Field(json_schema_extra={"pattern": r"\S"})]
+Words = Annotated[
+    Text, StringConstraints(min_length=1, max_length=BODY_MAX), Field(json_schema_extra={"pattern": r"\S"})
+]
 
 
 class NewCase(Body):
@@ -115,7 +117,7 @@ class NewReply(Body):
     afterwards.
     """
 
-    body: Said_
+    body: Words
     by: By = "human"
     agent: AgentId | None = None
     subject: Line | None = None
@@ -126,7 +128,7 @@ class NewReply(Body):
 class NewNote(Body):
     """Something for those who work on the case; the customer never sees it."""
 
-    body: Said_
+    body: Words
 
 
 class NewCaseLink(Body):
@@ -331,9 +333,7 @@ async def list_case_replies(
     scopes={"care:read"},
     problems=(CaseNotFound, InteractionNotFound),
 )
-async def get_case_reply(
-    session: Session, case_id: FromPath[UUID], interaction_id: FromPath[UUID]
-) -> Interaction:
+async def get_case_reply(session: Session, case_id: FromPath[UUID], interaction_id: FromPath[UUID]) -> Interaction:
     """Read an answer."""
     return await conversations.get(
         session, case_id=case_id, interaction_id=interaction_id, kind=MESSAGE, direction="outbound"

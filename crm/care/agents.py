@@ -216,7 +216,7 @@ async def choose_all(session: Session, *, wishes: Sequence[Wish | None]) -> list
             chosen.append(None)
             continue
         by_turn = wish.mode != "least_busy"
-        agent = min(suiting, key=lambda each: (0 if by_turn else each.busy, each.turn, each.id))  # noqa: B023
+        agent = min(suiting, key=lambda each: (0 if by_turn else each.busy, each.turn, each.id))
         turn += 1
         agent.busy, agent.turn = agent.busy + 1, turn
         chosen.append(agent.id)

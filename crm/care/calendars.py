@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -144,9 +145,7 @@ async def get_all(session: Session, *, calendar_ids: Collection[UUID]) -> dict[U
     """Those of these calendars that there are."""
     if not calendar_ids:
         return {}
-    rows = await session.fetch(
-        f"SELECT {_SELECTED} FROM business_calendars WHERE id = ANY ($1)", list(calendar_ids)
-    )
+    rows = await session.fetch(f"SELECT {_SELECTED} FROM business_calendars WHERE id = ANY ($1)", list(calendar_ids))
     return {row["id"]: _view(row) for row in rows}
 
 
@@ -178,7 +177,7 @@ def _wrong(hours: Mapping[str, Sequence[Sequence[str]]], pointer: str) -> list[F
         if any(span.first >= span.end for span in spans):
             errors.append(FieldError(f"{pointer}/{day}", "empty_span", "has a span that ends before it begins"))
         ordered = sorted(spans)
-        if any(one.end > two.first for one, two in zip(ordered, ordered[1:], strict=False)):
+        if any(one.end > two.first for one, two in pairwise(ordered)):
             errors.append(FieldError(f"{pointer}/{day}", "overlapping_spans", "has spans that overlap"))
     return errors
 

@@ -182,14 +182,10 @@ async def take_all(session: Session, *, keys: Collection[tuple[UUID, UUID]]) -> 
     named = {clock.calendar_id for clocks in known.values() for clock in clocks.values()}
     read_ = await calendars_of(session, terms=terms.values(), also=named)
     none = terms[None]
-    return [
-        CaseFile(_case(row), terms.get(row["policy_id"], none), read_, known.get(row["id"], {})) for row in rows
-    ]
+    return [CaseFile(_case(row), terms.get(row["policy_id"], none), read_, known.get(row["id"], {})) for row in rows]
 
 
-async def give_terms(
-    session: Session, *, vocabulary: Vocabulary, files: Sequence[CaseFile], now: datetime
-) -> None:
+async def give_terms(session: Session, *, vocabulary: Vocabulary, files: Sequence[CaseFile], now: datetime) -> None:
     """Find for each case which policy applies, and let it."""
     found = await policies.match_all(session, vocabulary=vocabulary, files=files, now=now)
     named = {clock.calendar_id for file in files for clock in file.clocks.values()}

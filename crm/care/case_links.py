@@ -73,7 +73,10 @@ async def create(
     session: Session, *, case_id: UUID, other_case_id: UUID, relation: Said, by: str,
     once: idempotency.Request | None = None, now: datetime,
 ) -> tuple[CaseLink, bool]:  # fmt: skip
-    """Say what a case is to another. False beside the link that there was already. Raises CaseNotFound, LinkWithSelf."""
+    """Say what a case is to another. False beside the link that there was already.
+
+    Raises CaseNotFound, LinkWithSelf.
+    """
     if case_id == other_case_id:
         raise LinkWithSelf(
             "Name another case.", errors=[FieldError("/other_case_id", "link_with_self", "is the case itself")]
@@ -89,7 +92,8 @@ async def create(
     told = [
         timeline.entry(
             one.contact_id, channel="care", kind="case.linked", direction="internal", occurred_at=now, recorded_at=now,
-            by=by, subject=one.subject, case_id=one.id, data={"case_id": one.id, "other_case_id": two, "relation": word},
+            by=by, subject=one.subject, case_id=one.id,
+            data={"case_id": one.id, "other_case_id": two, "relation": word},
         )
         for one, two, word in ((case, other.id, relation), (other, case.id, CONTRARY[relation]))
     ]  # fmt: skip

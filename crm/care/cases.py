@@ -58,9 +58,7 @@ async def create(
     await contacts.lock(session, contact_id=contact_id)
     file = await _opened(session, vocabulary=vocabulary, contact_id=contact_id, draft=draft, by=by, now=now)
     written = case_files.parts([file], new={file.case.id}, now=now)
-    await writes.write(
-        session, [*written, *idempotency.answer(once, contact_id=contact_id, result=file.case, now=now)]
-    )
+    await writes.write(session, [*written, *idempotency.answer(once, contact_id=contact_id, result=file.case, now=now)])
     return file.case
 
 
@@ -94,9 +92,8 @@ async def update(
     if case.status == "closed":
         raise CaseClosed("Open a new one that follows it: POST /v1/cases/{id}/reopening.")
     if "status" in changed:
-        was_live = case.is_live
         casework.set_status(file, changed["status"], by=by, now=now)
-        if case.is_live and not was_live:
+        if file.reopened:
             await _settle_assignee(session, file, changed, by=by, now=now)
     if "assignee" in changed and case.assignee != changed["assignee"]:
         if changed["assignee"] is not None and case.is_live:
@@ -153,15 +150,11 @@ async def reopen(
         else:
             casework.settle(file)
         await case_files.put(session, files=[file], now=now)
-        await idempotency.keep(
-            session, request=once, contact_id=before.contact_id, result=before, status=200, now=now
-        )
+        await idempotency.keep(session, request=once, contact_id=before.contact_id, result=before, status=200, now=now)
         return before, False
     who = (await aliases.survivors(session, ids=[before.contact_id])).get(before.contact_id, before.contact_id)
     await contacts.lock(session, contact_id=who)
-    again = await _opened(
-        session, vocabulary=vocabulary, contact_id=who, draft=following(before), by=by, now=now
-    )
+    again = await _opened(session, vocabulary=vocabulary, contact_id=who, draft=following(before), by=by, now=now)
     links = case_links.both(before, again.case, "follow_up_of", by=by, now=now)
     written = case_files.parts([again], new={again.case.id}, now=now)
     await writes.write(

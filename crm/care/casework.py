@@ -134,6 +134,7 @@ class CaseFile:
     clocks: dict[Metric, Clock] = field(default_factory=dict)
     told: list[tuple[Any, ...]] = field(default_factory=list)
     changed: bool = False
+    reopened: bool = False
 
     def calendar(self, calendar_id: UUID | None) -> Calendar | None:
         """A calendar to calculate with; none counts around the clock."""
@@ -248,7 +249,7 @@ def reopen(file: CaseFile, *, by: str, now: datetime) -> None:
     if not is_reopenable(case, at=now):
         raise ReopenPeriodOver("Open a new one that follows it: POST /v1/cases/{id}/reopening.")
     case.status, case.resolved_at, case.resolution_seconds, case.closing_agent = "open", None, None, None
-    case.reopenable_until, case.reopen_count = None, case.reopen_count + 1
+    case.reopenable_until, case.reopen_count, file.reopened = None, case.reopen_count + 1, True
     _change(file, "resolution", clocks.resumed, now)
     file.tell("reopened", at=now, now=now, by=by, reopen_count=case.reopen_count)
 
@@ -263,7 +264,11 @@ def set_terms(file: CaseFile, terms: Terms, *, now: datetime) -> None:
     file.terms, file.case.policy_id = terms, terms.policy_id
     for metric in list(file.clocks):
         clock, target = _lapse(file, metric, now), terms.target(file.case.priority, metric)
-        if clock is not None and clock.ended_at is None and (target, terms.calendar_id) != (clock.target, clock.calendar_id):
+        if (
+            clock is not None
+            and clock.ended_at is None
+            and (target, terms.calendar_id) != (clock.target, clock.calendar_id)
+        ):
             before, after = file.calendar(clock.calendar_id), file.calendar(terms.calendar_id)
             again = clocks.retargeted(clock, target=target, before=before, calendar=after, at=now)
             file.clocks[metric] = again if again is clock else _of(file, again)
@@ -287,9 +292,7 @@ def look(file: CaseFile, *, now: datetime) -> list[tuple[Metric, Step]]:
         if clock is None or clock.ended_at is not None:
             continue
         steps = [
-            step
-            for step in file.terms.steps.get(metric, ())
-            if clock.warned is None or step.before < clock.warned
+            step for step in file.terms.steps.get(metric, ()) if clock.warned is None or step.before < clock.warned
         ]
         if clock.state == "breached":
             taken = steps

@@ -105,9 +105,7 @@ async def page(
     )
 
 
-async def get(
-    session: Session, *, case_id: UUID, interaction_id: UUID, kind: str, direction: str
-) -> Interaction:
+async def get(session: Session, *, case_id: UUID, interaction_id: UUID, kind: str, direction: str) -> Interaction:
     """One thing that was said in a case. Raises CaseNotFound, InteractionNotFound."""
     case = await case_files.read(session, case_id=case_id)
     who = await _who(session, case)
@@ -129,4 +127,3 @@ async def _who(session: Session, case: Case) -> UUID:
 def is_bot(by: str, data: dict[str, Any] | None) -> bool:
     """Whether a message that went out is a bot's: its data say so, or whoever recorded it is one."""
     return (data or {}).get("by") == "bot" or by.startswith("bot:")
-

@@ -1,4 +1,4 @@
-"""SLA policies: how fast a case has to be answered and resolved, by its priority, and what happens before it is late."""
+"""SLA policies: how fast a case has to be answered and resolved, and what happens before it is late."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -263,4 +263,3 @@ def _view(row: Record | None) -> Policy:
         Escalation(**{**each, "before": timedelta(seconds=each["before"])}) for each in row["escalations"]
     ]
     return Policy(**values)
-

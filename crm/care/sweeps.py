@@ -115,4 +115,3 @@ async def _escalate(
     again = list({file.case.id: file for file in raised}.values())
     await case_files.give_terms(session, vocabulary=vocabulary, files=again, now=now)
     return tasks.parts(made, by=SYSTEM, now=now)
-

@@ -115,9 +115,7 @@ async def create(
     return task, True
 
 
-def of_case(
-    *, contact_id: UUID, case_id: UUID, title: str, assignee: str | None, by: str, now: datetime
-) -> Task:
+def of_case(*, contact_id: UUID, case_id: UUID, title: str, assignee: str | None, by: str, now: datetime) -> Task:
     """Something to do about a case, which `parts` has yet to store."""
     return Task(uuid7(), contact_id, title, None, None, assignee, case_id, "open", 1, now, by, now, None, None)
 

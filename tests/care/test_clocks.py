@@ -67,8 +67,6 @@ def test_on_days_on_which_clocks_change_what_passes_is_counted(calendar, zone, d
     assert after(calendar, noon_before, before) <= later
 
 
-
-
 def _ends(half_hours: list[int]) -> list[int]:
     return [30 * each for each in sorted(half_hours)]
 
