@@ -189,8 +189,8 @@ async def test_the_case_of_somebody_forgotten_says_nothing_but_how_long_it_took(
     sari, dewi = await made(client, {"name": "Sari"}), await made(client, {"name": "Dewi"})
     case, other = await a_case(client, sari, tags=["vip"]), await a_case(client, dewi)
     await client.post(f"/v1/cases/{case['id']}/links", json={"other_case_id": other["id"]})
-    told = (await client.get(f"/v1/contacts/{sari}/export")).json()
-    assert [(one["subject"], len(one["clocks"])) for one in told["care"]["cases"]] == [(LATE["subject"], 2)]
+    told = (await client.get(f"/v1/contacts/{sari}/personal-data")).json()["sections"]
+    assert [(one["subject"], len(one["clocks"])) for one in told["cases"]] == [(LATE["subject"], 2)]
     await erase(client, sari)
     row = await session.fetchrow("SELECT * FROM cases WHERE contact_id = $1", sari)
     assert (row["subject"], row["tags"], row["status"], row["resolution_seconds"]) == (None, [], "closed", 0)
