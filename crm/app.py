@@ -12,6 +12,7 @@ from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from crm.api import (
+    agents,
     article_categories,
     articles,
     assistant,
@@ -19,6 +20,8 @@ from crm.api import (
     auth,
     backtests,
     blocked_identities,
+    case_settings,
+    cases,
     challenges,
     channel_accounts,
     consents,
@@ -89,6 +92,9 @@ V1 = [
     *article_categories.handlers,
     *articles.handlers,
     *assistant.handlers,
+    *cases.handlers,
+    *case_settings.handlers,
+    *agents.handlers,
     *interactions.handlers,
     *programs.handlers,
     *earning_rules.handlers,
