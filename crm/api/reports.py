@@ -2,17 +2,22 @@
 
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 from litestar import Response
 from litestar.params import QueryParameter
 
 from crm.api import moments, tables
 from crm.api.routes import AnyRequest, get
+from crm.care.scores import Kind
+from crm.care.surveys import SurveyNotFound
 from crm.db.session import Session
-from crm.insights import replies, volumes
+from crm.insights import replies, trends, volumes
 from crm.insights.bounds import ReportTooLong
-from crm.insights.periods import InvalidPeriod
+from crm.insights.periods import InvalidPeriod, Step
 from crm.insights.replies import ReplyReport, ReplyRow
+from crm.insights.satisfaction import Aspect
+from crm.insights.trends import Trend, TrendRow
 from crm.insights.volumes import By, VolumeReport, VolumeRow
 
 From = Annotated[
@@ -40,6 +45,7 @@ _Kind = Annotated[
     ),
 ]
 _By = Annotated[By, QueryParameter(name="by", description="How long a period is, or each hour of the day over all.")]
+Every = Annotated[Step, QueryParameter(name="by", description="How long a period is; left out: a month.")]
 PROBLEMS = (InvalidPeriod, ReportTooLong)
 
 
@@ -76,4 +82,25 @@ async def report_replies(
     return tables.answer(request, report, rows=report.channels, of=ReplyRow)
 
 
-handlers = [report_volume, report_replies]
+@get("/insights/surveys", scopes={"insights:read"}, problems=(*PROBLEMS, SurveyNotFound), also=(tables.CSV,))
+async def report_surveys(
+    session: Session, request: AnyRequest, now: datetime, first: From = None, last: To = None, every: Every = "month",
+    zone: Zone = None,
+    kind: Annotated[Kind | None, QueryParameter(name="kind", description="Only surveys of this kind.")] = None,
+    survey_id: Annotated[UUID | None, QueryParameter(name="survey", description="Only this survey.")] = None,
+    group_by: Annotated[Aspect | None, QueryParameter(description="A score for each of these in each period.")] = None,
+) -> Response[Trend]:  # fmt: skip
+    """Read how surveys' scores change.
+
+    Of those who were asked in each period. No answers are no score; NPS has the margin of a 95 % confidence interval.
+    Tiers and segments are those of today, and whoever is in several segments is counted in each. Without days, the last
+    twelve periods. With `Accept: text/csv`, the rows as a table.
+    """
+    report = await trends.read(
+        session, first=moments.day("from", first), last=moments.day("to", last), by=every,
+        zone=moments.zone("time_zone", zone), kind=kind, survey_id=survey_id, group_by=group_by, now=now,
+    )  # fmt: skip
+    return tables.answer(request, report, rows=report.rows, of=TrendRow)
+
+
+handlers = [report_volume, report_replies, report_surveys]
