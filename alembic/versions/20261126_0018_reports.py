@@ -14,6 +14,7 @@ INDEXES = {
     "purchases_occurred_at_idx": "purchases USING brin (occurred_at) WITH (autosummarize = on)",
     "redemptions_occurred_at_idx": "redemptions USING brin (occurred_at) WITH (autosummarize = on)",
     "threads_opened_at_idx": "threads USING brin (opened_at) WITH (autosummarize = on)",
+    "interactions_tier_idx": "interactions (contact_id, occurred_at) WHERE kind IN ('tier.changed', 'tier.pinned')",
     "survey_invitations_created_at_idx": "survey_invitations (created_at)",
 }
 

@@ -28,7 +28,7 @@ class Grouping:
 
 _PERSON: Final = "LEFT JOIN contact_alias_directory k ON k.alias_id = i.contact_id"
 
-ASPECTS: Final[Mapping[Aspect, Grouping]] = {
+ASPECTS: Final[Mapping[GroupBy, Grouping]] = {
     "channel": Grouping("i.channel"),
     "agent": Grouping("i.agent"),
     # As it is now, in the default program.

@@ -1,4 +1,4 @@
-"""How what customers say changes: the scores of all surveys of a kind in each period, by channel, agent, tier, segment."""
+"""How what customers say changes: scores of all surveys of a kind in each period, by channel, agent, tier, segment."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -110,10 +110,14 @@ async def read(
         [_row(of_kind, span, None, counts) for of_kind, counts in sorted(whole.items())],
         [
             _row(of_kind, each, of, counts.get(place, {}))
-            for (of_kind, of), counts in sorted(parts.items(), key=lambda part: (part[0][0], part[0][1] is None, part[0]))
+            for (of_kind, of), counts in sorted(parts.items(), key=lambda part: _order(*part[0]))
             for place, each in enumerate(spans)
         ],
     )  # fmt: skip
+
+
+def _order(kind: Kind, group: str | None) -> tuple[Kind, bool, str]:
+    return kind, group is None, group or ""
 
 
 def _row(kind: Kind, span: Span, group: str | None, counts: Counts) -> TrendRow:

@@ -39,7 +39,10 @@ async def read(session) -> replies.ReplyReport:
             ],
             (1, 1, 0, 0, 180),
         ),
-        ([Said(AT, "outbound"), Said(AT + 5 * MINUTE, "inbound"), Said(AT + 7 * MINUTE, "outbound")], (1, 1, 0, 0, 120)),
+        (
+            [Said(AT, "outbound"), Said(AT + 5 * MINUTE, "inbound"), Said(AT + 7 * MINUTE, "outbound")],
+            (1, 1, 0, 0, 120),
+        ),
         ([Said(AT, "outbound"), Said(AT + 5 * MINUTE, "inbound")], (1, 0, 0, 1, None)),
         ([Said(AT, "inbound"), Said(AT + MINUTE, "internal")], (1, 0, 0, 1, None)),
         ([Said(AT, "outbound")], (0, 0, 0, 0, None)),

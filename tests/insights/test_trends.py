@@ -179,8 +179,10 @@ async def test_over_http_and_as_a_table(session, client):
     ]  # fmt: skip
     table = await client.get("/v1/insights/surveys", params=asked, headers={"Accept": "text/csv"})
     assert table.text.split("\r\n") == [
-        "kind,starts_on,ends_on,group,invitations,response_rate,score.answers,score.score,score.margin,score.mean,"
-        "score.good_share",
+        (
+            "kind,starts_on,ends_on,group,invitations,response_rate,score.answers,score.score,score.margin,score.mean,"
+            "score.good_share"
+        ),
         "nps,2026-03-20,2026-03-22,,4,100.0,4,25.0,81.3,7.5,50.0", "nps,2026-03-23,2026-03-29,,0,,0,,,,", "",
     ]  # fmt: skip
     problem(await client.get("/v1/insights/surveys", params={"survey": str(uuid7())}), 404, "survey_not_found")
