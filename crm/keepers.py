@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from crm.care import moving as care
 from crm.care.personal_data import PERSONAL_DATA as CARE
 from crm.contacts import moving as contacts
 from crm.contacts.keeping import Keeper
@@ -16,7 +17,7 @@ KEEPERS: Final = (
     Keeper("exchange", EXCHANGE),
     Keeper("inbox", INBOX),
     Keeper("loyalty", LOYALTY, loyalty),
-    Keeper("care", CARE),
+    Keeper("care", CARE, care),
     Keeper("interactions", INTERACTIONS),
     Keeper("contacts", CONTACTS, contacts),
 )

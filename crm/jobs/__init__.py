@@ -11,7 +11,7 @@ from crm.contacts.segments import EVALUATE as EVALUATE_SEGMENT
 from crm.exchange.imports import JOB as RUN_IMPORT
 from crm.exchange.reversions import JOB as REVERT_IMPORT
 from crm.inbox.deliveries import JOB as PROCESS_DELIVERIES
-from crm.jobs import backtests, duplicates, housekeeping, imports, inbox, nights, segments
+from crm.jobs import backtests, cases, duplicates, housekeeping, imports, inbox, nights, segments
 from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
@@ -47,6 +47,8 @@ SCHEDULES: Mapping[str, Schedule] = {
     # As nights, for segments that follow a day; more often, what was asked for and left undone is taken up again.
     "evaluate_segments": Schedule("*/5 * * * *", segments.evaluate_segments),
     "follow_timelines": Schedule("* * * * *", segments.follow_timelines),
+    "watch_case_clocks": Schedule("* * * * *", cases.watch_case_clocks),
+    "close_cases": Schedule("7 * * * *", cases.close_cases),
     "process_due_deliveries": Schedule("* * * * *", inbox.process_due_deliveries),
     "watch_for_silence": Schedule("*/5 * * * *", inbox.watch_for_silence),
     "purge_deliveries": Schedule("41 2 * * *", inbox.purge_deliveries),
