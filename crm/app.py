@@ -13,6 +13,9 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 
 from crm.api import (
     agents,
+    article_categories,
+    articles,
+    assistant,
     attribute_definitions,
     auth,
     backtests,
@@ -32,6 +35,7 @@ from crm.api import (
     events,
     exports,
     health,
+    help_center,
     holds,
     identities,
     imports,
@@ -66,6 +70,7 @@ from crm.api import (
 )
 from crm.api.edge import Edge
 from crm.api.inbox_metrics import InboxMetrics
+from crm.assistant.language_model import LanguageModel
 from crm.db.session import Database
 from crm.db.vault import Vault
 from crm.inbox.happenings import House
@@ -89,6 +94,9 @@ V1 = [
     *cases.handlers,
     *case_settings.handlers,
     *agents.handlers,
+    *article_categories.handlers,
+    *articles.handlers,
+    *assistant.handlers,
     *interactions.handlers,
     *programs.handlers,
     *earning_rules.handlers,
@@ -123,13 +131,14 @@ V1 = [
 
 def create_app(
     database: Callable[[], AbstractAsyncContextManager[Database]], *, region: str = "ID", vault: Vault | None = None,
-    thread_gap: timedelta = timedelta(days=1),
+    thread_gap: timedelta = timedelta(days=1), model: LanguageModel | None = None,
 ) -> tuple[Litestar, ASGIApp]:  # fmt: skip
     """The Litestar application and, around it, what a server should call.
 
     `database` opens the pool when the application starts and closes it when it stops. `region` is the country of phone
     numbers that are written without one. Without a `vault`, nobody can read secrets any more when the application has
-    stopped. `thread_gap` is how long nothing is said between two threads.
+    stopped. `thread_gap` is how long nothing is said between two threads. Without a `model` the assistant answers by
+    rules.
     Raises RuntimeError for a route without declared scopes, and for one that is a member's by its path or by its scope
     only.
     """
@@ -144,8 +153,10 @@ def create_app(
             app.state.authenticator = auth.Authenticator(pool)
             app.state.reception = Reception(pool, app.state.vault)
             yield
+        if model is not None:
+            await model.close()
 
-    public = [*health.handlers, *docs.handlers, *surveys.public]
+    public = [*health.handlers, *docs.handlers, *surveys.public, *help_center.public]
     app = Litestar(
         [
             Router("/v1", route_handlers=[*routes.options(V1), *V1]),
@@ -162,6 +173,8 @@ def create_app(
     )
     app.state.registry = registry
     app.state.region = region
+    app.state.model = model
+    app.state.turnstile = help_center.turnstile()
     app.state.exporting = asyncio.Semaphore(exports.EXPORTS_MAX)
     app.state.inbox_metrics = InboxMetrics(registry)
     app.state.vault = vault or Vault(secrets.token_hex())
@@ -193,5 +206,8 @@ def app_factory() -> ASGIApp:
 
     return create_app(
         database, region=settings.default_region, vault=Vault.of(settings),
-        thread_gap=timedelta(hours=settings.thread_gap_hours),
+        thread_gap=timedelta(hours=settings.thread_gap_hours), model=LanguageModel.of(
+            url=settings.assistant_url, model=settings.assistant_model, key=settings.assistant_key,
+            seconds=settings.assistant_seconds,
+        ),
     )[1]  # fmt: skip

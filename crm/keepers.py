@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from crm.assistant.personal_data import PERSONAL_DATA as ASSISTANT
 from crm.care import moving as care
 from crm.care.personal_data import PERSONAL_DATA as CARE
 from crm.contacts import moving as contacts
@@ -15,6 +16,7 @@ from crm.loyalty.personal_data import PERSONAL_DATA as LOYALTY
 
 KEEPERS: Final = (
     Keeper("exchange", EXCHANGE),
+    Keeper("assistant", ASSISTANT),
     Keeper("inbox", INBOX),
     Keeper("loyalty", LOYALTY, loyalty),
     Keeper("care", CARE, care),

@@ -68,6 +68,18 @@ class Settings(BaseSettings):
         description="After how many hours without a message the next one begins a new thread.",
     )
 
+    assistant_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Where a language model answers POST …/chat/completions as OpenAI's does, such as "
+        "http://127.0.0.1:11434/v1. Left out, the assistant answers by rules.",
+    )
+    assistant_model: str | None = Field(default=None, min_length=1, description="The name of the model there.")
+    assistant_key: str | None = Field(default=None, repr=False, description="The key for it, if it wants one.")
+    assistant_seconds: int = Field(
+        default=20, ge=1, le=50, description="How long the model may take for an answer, before rules answer instead."
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least that is logged."
     )

@@ -14,17 +14,23 @@ from litestar import Response
 from litestar.params import FromPath
 
 from crm.api import paging
+from crm.api.assistant import QuestionText
 from crm.api.auth import MEMBER
+from crm.api.contacts import Locale
 from crm.api.loyalty import PROGRAM, ProgramId
 from crm.api.offers import CLAIMING
 from crm.api.paging import Cursor, Limit, Page, SortBy
 from crm.api.redemptions import REDEEMING, RedemptionFields
 from crm.api.routes import get, post, put
 from crm.api.schemas import Body
+from crm.assistant import replies
+from crm.assistant.facts import Source
+from crm.assistant.language_model import LanguageModel
+from crm.assistant.replies import AssistantReply, Outcome, Question, ReplyNotFound
 from crm.contacts import contacts
 from crm.contacts.contacts import Contact, ContactNotFound
 from crm.db import idempotency
-from crm.db.session import Session
+from crm.db.session import Database, Session
 from crm.interactions import shown
 from crm.interactions.shown import TimelineEntry
 from crm.loyalty import balances, choices, claims, offered, redemptions, rewards, standings, transactions, vouchers
@@ -124,6 +130,32 @@ class MyRedemption(RedemptionFields):
 
     A member's word makes no order theirs: it can't keep a reference from whoever the order belongs to.
     """
+
+
+class MyQuestion(Body):
+    """Something that the member asks the bot; without a `locale` it is in the language of the text."""
+
+    text: QuestionText
+    locale: Locale | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MyReply:
+    """A question of the member's, and what the bot answered; `sources` are what the answer rests on."""
+
+    id: UUID
+    locale: str
+    question: str | None
+    answer: str | None
+    outcome: Outcome
+    sources: list[Source]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, reply: AssistantReply) -> "MyReply":
+        """The reply without what is the staff's: the task, and how it came about."""
+        one = reply
+        return cls(one.id, one.locale, one.question, one.answer, one.outcome, one.sources, one.created_at)
 
 
 class MyClaim(Body):
@@ -293,8 +325,42 @@ async def read_my_timeline(session: Session, me: UUID, cursor: Cursor = None, li
     return Page(entries, further and paging.encode(*further))
 
 
+@post("/me/assistant-replies", scopes=MEMBER, problems=(ContactNotFound,))
+async def ask_my_assistant(
+    database: Database, model: LanguageModel | None, me: UUID, data: MyQuestion, by: str, now: datetime,
+    once: idempotency.Request | None,
+) -> MyReply:  # fmt: skip
+    """Ask the bot a question.
+
+    It answers from help articles and from the member's own points, tier and orders, or hands the question over to
+    people.
+    """
+    question = Question(data.text, locale=data.locale)
+    return MyReply.of(
+        await replies.answer(database, contact_id=me, question=question, model=model, by=by, once=once, now=now)
+    )
+
+
+@get("/me/assistant-replies", scopes=MEMBER, problems=(ContactNotFound,))
+async def list_my_assistant_replies(
+    session: Session, me: UUID, cursor: Cursor = None, limit: Limit = 50
+) -> Page[MyReply]:
+    """List what the member asked the bot, newest first."""
+    before = paging.decode(cursor, UUID)
+    found = await replies.page(session, contact_id=me, before=before[0] if before else None, limit=limit + 1)
+    page = paging.page_of(found, limit=limit, key=lambda reply: (reply.id,))
+    return Page([MyReply.of(reply) for reply in page.items], page.next_cursor)
+
+
+@get("/me/assistant-replies/{reply_id:uuid}", scopes=MEMBER, problems=(ReplyNotFound,))
+async def get_my_assistant_reply(session: Session, me: UUID, reply_id: FromPath[UUID]) -> MyReply:
+    """Read what the bot answered the member."""
+    return MyReply.of(await replies.get(session, contact_id=me, reply_id=reply_id))
+
+
 handlers = [
     get_me, get_my_loyalty, list_my_points_transactions, redeem_my_points, list_my_redemptions, get_my_redemption,
     list_my_rewards, list_my_offers, get_my_offer, get_my_offer_code, make_my_offer_code, claim_my_offer,
     list_my_claims_of_offer, list_my_vouchers, read_my_timeline,
+    ask_my_assistant, list_my_assistant_replies, get_my_assistant_reply,
 ]  # fmt: skip

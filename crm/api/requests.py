@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from crm.api import auth
 from crm.api.errors import UnsupportedMediaType
 from crm.api.schemas import Body
+from crm.assistant.language_model import LanguageModel
 from crm.db import idempotency
 from crm.db.session import Database, Session
 from crm.db.vault import Vault
@@ -166,6 +167,10 @@ async def _house(request: ApiRequest) -> House:
     return request.app.state.house  # type: ignore[no-any-return]
 
 
+async def _model(request: ApiRequest) -> LanguageModel | None:
+    return request.app.state.model  # type: ignore[no-any-return]
+
+
 async def _once(request: ApiRequest) -> idempotency.Request | None:
     return once_of(request, await request.body()) if "idempotency-key" in request.headers else None
 
@@ -199,15 +204,17 @@ FACTS: Final[Mapping[str, Callable[[ApiRequest], Awaitable[Any]]]] = {
     "principal": _principal,
     "vault": _vault,
     "house": _house,
+    "model": _model,
     "once": _once,
 }
 """What a handler learns of its request by the name of an argument.
 
 `now` is when it arrived, in UTC; `by` what the books say about who did it; `trusted` whether they may adjust
 points, as a manager does; `me` the member who is signed in, on the routes that are for members; `region` the country of
-phone numbers written without one; `vault` what encrypts secrets; `house` what holds for all channel accounts; `once`
-the request's identity for retries. `database` is for those whose work outlasts one transaction, or must not hold one
-while it waits for the caller; `principal` for those that may do more or less by what they ask for.
+phone numbers written without one; `vault` what encrypts secrets; `house` what holds for all channel accounts; `model`
+the language model, if there is one; `once` the request's identity for retries. `database` is for those whose work
+outlasts one transaction, or must not hold one while it waits for the caller; `principal` for those that may do more or
+less by what they ask for.
 """
 
 

@@ -26,8 +26,8 @@ CHANNELS = (
 )  # fmt: skip
 """The channels that are known by name. Others may be used: a short lower-case name."""
 RESERVED_KINDS = frozenset({
-    "case", "challenge", "consent", "contact", "event", "membership", "offer", "playbook", "points", "purchase",
-    "referral", "reward", "segment", "survey", "task", "tier", "voucher",
+    "assistant", "case", "challenge", "consent", "contact", "event", "membership", "offer", "playbook", "points",
+    "purchase", "referral", "reward", "segment", "survey", "task", "tier", "voucher",
 })  # fmt: skip
 """How the kinds begin, up to a dot, that are written beside a fact of ours and must not be claimed without one."""
 AHEAD_MAX = timedelta(days=1)
