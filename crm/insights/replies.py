@@ -12,8 +12,11 @@ from crm.insights import periods, zones
 from crm.insights.bounds import bounded
 from crm.insights.periods import Step
 
-# A machine's messages say that they are: of a mail, or of whoever wrote them.
-HUMAN: Final = "(i.direction = 'outbound' AND NOT i.data ? 'automatic' AND i.by !~ '^(assistant|playbook)(:|$)')"
+# A machine's messages say that they are: of a mail, of a reply in a case, or by who wrote them.
+HUMAN: Final = """(
+    i.direction = 'outbound' AND NOT i.data ? 'automatic' AND i.data ->> 'by' IS DISTINCT FROM 'bot'
+    AND i.by !~ '^(bot|playbook)(:|$)'
+)"""
 """Of an interaction `i`: whether it is a message that a person of ours wrote."""
 
 # No message of a thread is older than the thread.

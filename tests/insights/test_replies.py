@@ -18,6 +18,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 SPAN = Span(date(2026, 10, 24), date(2026, 10, 26), BERLIN)
 AT = SPAN.starts_at
 MINUTE = timedelta(minutes=1)
+AUTOMATIC = {"automatic": "reply"}
 
 
 async def read(session) -> replies.ReplyReport:
@@ -29,12 +30,13 @@ async def read(session) -> replies.ReplyReport:
     [
         ([Said(AT, "inbound")], (1, 0, 0, 1, None)),
         ([Said(AT, "inbound"), Said(AT + MINUTE, "outbound")], (1, 1, 0, 0, 60)),
-        ([Said(AT, "inbound"), Said(AT + MINUTE, "outbound", by="assistant")], (1, 0, 1, 0, None)),
-        ([Said(AT, "inbound"), Said(AT + MINUTE, "outbound", by="assistant:rules")], (1, 0, 1, 0, None)),
-        ([Said(AT, "inbound"), Said(AT + MINUTE, "outbound", automatic=True)], (1, 0, 1, 0, None)),
+        ([Said(AT, "inbound"), Said(AT + MINUTE, "outbound", by="bot")], (1, 0, 1, 0, None)),
+        ([Said(AT, "inbound"), Said(AT + MINUTE, "outbound", by="bot:rules")], (1, 0, 1, 0, None)),
+        ([Said(AT, "inbound"), Said(AT + MINUTE, "outbound", data=AUTOMATIC)], (1, 0, 1, 0, None)),
+        ([Said(AT, "inbound"), Said(AT + MINUTE, "outbound", data={"by": "bot"})], (1, 0, 1, 0, None)),
         (
             [
-                Said(AT, "inbound"), Said(AT + MINUTE, "outbound", automatic=True),
+                Said(AT, "inbound"), Said(AT + MINUTE, "outbound", data=AUTOMATIC),
                 Said(AT + 2 * MINUTE, "inbound"), Said(AT + 3 * MINUTE, "outbound"), Said(AT + 9 * MINUTE, "outbound"),
             ],
             (1, 1, 0, 0, 180),
@@ -63,12 +65,12 @@ async def test_the_report_says_what_a_count_by_hand_says(session):
     rolled = random.Random(11)
     seconds = int((SPAN.ends_at - SPAN.starts_at).total_seconds())
     threads = []
-    for _ in range(150):
+    for _ in range(300):
         at = SPAN.starts_at + rolled.randrange(-3_600, seconds + 3_600) * SECOND
         said = [
             Said(
                 at + rolled.randrange(20_000) * SECOND, rolled.choice(["inbound", "outbound", "internal"]),
-                rolled.choice(["key:desk", "assistant"]), rolled.choice([True, False, False]),
+                rolled.choice(["key:desk", "key:desk", "bot", "playbook:x"]), rolled.choice([AUTOMATIC, {"by": "bot"}, {}, {}, {}, {}]),
             )
             for _ in range(rolled.randrange(1, 6))
         ]  # fmt: skip

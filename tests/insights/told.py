@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -37,11 +37,11 @@ class Said:
     occurred_at: datetime
     direction: str
     by: str = "key:desk"
-    automatic: bool = False
+    data: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_human(self) -> bool:
-        return self.direction == "outbound" and self.by == "key:desk" and not self.automatic
+        return self.direction == "outbound" and self.by == "key:desk" and not self.data
 
 
 async def happen(session: Session, seed: int, *, since: datetime, until: datetime, count: int = 400) -> list[Told]:
@@ -73,12 +73,8 @@ async def talk(session: Session, said: Sequence[Said], *, channel: str, contact_
     rows = [
         timeline.entry(
             who, channel=channel, kind="message", direction=one.direction, occurred_at=one.occurred_at,
-            recorded_at=one.occurred_at, by=one.by, thread_id=thread_id, data=_data(one),
+            recorded_at=one.occurred_at, by=one.by, thread_id=thread_id, data=one.data,
         )
         for one in said
     ]  # fmt: skip
     await writes.write(session, [Insert(threads, columns, [row]), timeline.part(rows)])
-
-
-def _data(one: Said) -> dict[str, Any]:
-    return {"automatic": "reply"} if one.automatic else {}
