@@ -14,7 +14,7 @@ from crm.db.session import Session
 from crm.insights import liabilities, pages, reports, statements
 from crm.insights.liabilities import Liability
 from crm.insights.periods import InvalidPeriod, Step
-from crm.insights.reports import CohortReport, PointsReport
+from crm.insights.reports import Cohort, CohortReport, PointsPeriod, PointsReport
 from crm.insights.statements import Statement
 from crm.loyalty.programs import ProgramNotFound
 
@@ -113,7 +113,7 @@ async def report_points(
         by=every,
         now=now,
     )
-    return tables.answer(request, report, name=report.program_name, rows=report.periods)
+    return tables.answer(request, report, name=report.program_name, rows=report.periods, of=PointsPeriod)
 
 
 @get(
@@ -134,7 +134,7 @@ async def report_cohorts(
     report = await reports.cohorts(
         session, program_id=program_id, first=moments.day("from", first), last=moments.day("to", last), now=now
     )
-    return tables.answer(request, report, name=report.program_name, rows=report.cohorts)
+    return tables.answer(request, report, name=report.program_name, rows=report.cohorts, of=Cohort)
 
 
 handlers = [get_statement, show_statement, get_liability, report_points, report_cohorts]

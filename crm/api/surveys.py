@@ -182,8 +182,9 @@ async def get_survey_results(
 ) -> SurveyResults:  # fmt: skip
     """Read what a survey's answers come to.
 
-    No answers are no score. NPS has the margin of a 95 % confidence interval. Tiers are those of today, days and weeks
-    those of the default program's time zone.
+    No answers are no score. NPS has the margin of a 95 % confidence interval. Tiers and segments are
+    those of today, and whoever is in several segments is counted in each; days and weeks are those of the default
+    program's time zone.
     """
     return await satisfaction.results(
         session, survey_id=survey_id, since=moments.instant("from", since), until=moments.instant("to", until),

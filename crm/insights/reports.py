@@ -158,11 +158,12 @@ def _sums(row: Record) -> LotSums:
 def _cohort(span: Span, sums: LotSums) -> Cohort:
     return Cohort(
         span.first, span.last, sums.issued, sums.redeemed, sums.expired, sums.revoked, sums.transferred, sums.open,
-        _rate(sums.expired, sums.issued), _rate(sums.redeemed, sums.issued),
+        rate(sums.expired, sums.issued), rate(sums.redeemed, sums.issued),
     )  # fmt: skip
 
 
-def _rate(part: int, whole: int) -> str | None:
+def rate(part: int, whole: int) -> str | None:
+    """A share in a decimal string of four digits; None of nothing."""
     return str((Decimal(part) / whole).quantize(_RATE_UNIT, ROUND_HALF_UP)) if whole > 0 else None
 
 
