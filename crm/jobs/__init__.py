@@ -11,7 +11,8 @@ from crm.contacts.segments import EVALUATE as EVALUATE_SEGMENT
 from crm.exchange.imports import JOB as RUN_IMPORT
 from crm.exchange.reversions import JOB as REVERT_IMPORT
 from crm.inbox.deliveries import JOB as PROCESS_DELIVERIES
-from crm.jobs import backtests, duplicates, housekeeping, imports, inbox, nights, segments
+from crm.inbox.privacy import JOB as CARRY_OUT_PRIVACY_REQUESTS
+from crm.jobs import backtests, duplicates, housekeeping, imports, inbox, nights, privacy, segments
 from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
@@ -32,6 +33,7 @@ JOBS: Mapping[str, Job] = {
     EVALUATE_SEGMENT: segments.evaluate_segment,
     RUN_IMPORT: imports.run_import,
     REVERT_IMPORT: imports.revert_import,
+    CARRY_OUT_PRIVACY_REQUESTS: privacy.carry_out_privacy_requests,
     PROCESS_DELIVERIES: inbox.process_deliveries,
     SCAN_FOR_DUPLICATES: duplicates.scan_for_duplicates,
 }
@@ -50,6 +52,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     "evaluate_segments": Schedule("*/5 * * * *", segments.evaluate_segments),
     "follow_timelines": Schedule("* * * * *", segments.follow_timelines),
     "process_due_deliveries": Schedule("* * * * *", inbox.process_due_deliveries),
+    "carry_out_due_privacy_requests": Schedule("*/5 * * * *", privacy.carry_out_due_privacy_requests),
     "watch_for_silence": Schedule("*/5 * * * *", inbox.watch_for_silence),
     "purge_deliveries": Schedule("41 2 * * *", inbox.purge_deliveries),
 }
