@@ -198,7 +198,9 @@ def app_factory() -> ASGIApp:
 
     @asynccontextmanager
     async def database() -> AsyncIterator[Database]:
-        pool = await Database.connect(settings.database_url or "", size_max=settings.pool_size_max)
+        pool = await Database.connect(
+            settings.database_url or "", size_max=settings.pool_size_max, vault=Vault.of(settings)
+        )
         try:
             yield pool
         finally:

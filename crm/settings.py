@@ -36,7 +36,8 @@ class Settings(BaseSettings):
         default=None,
         min_length=16,
         repr=False,
-        description="Encrypts the secrets of channel accounts; the same for every process. Left out, a key is made "
+        description="Encrypts the secrets of channel accounts and hashes the addresses of people who were erased; the "
+        "same for every process. Left out, a key is made "
         "once and kept in CRM_DATA_DIR.",
     )
 

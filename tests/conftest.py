@@ -32,6 +32,7 @@ from crm.db import migrations
 from crm.db.cluster import Cluster, EmbeddedPostgresError
 from crm.db.embedded import EmbeddedPostgres
 from crm.db.session import Database, Session
+from crm.db.vault import Vault
 
 IMAGE = "postgres:18"
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "500", "autovacuum": "off"}
@@ -39,6 +40,8 @@ SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "500",
 plans says ANALYZE itself. Tests of crashes start servers of their own.
 """
 CONNECTIONS_MAX = 12
+SECRET_KEY = "a key only for tests"
+VAULT = Vault(SECRET_KEY)
 PREFIX = "setia-tests-"
 MEMORY, MEMORY_MIN = Path("/dev/shm"), 4 * 2**30  # noqa: S108 - mkdtemp makes a private folder there
 
@@ -213,7 +216,7 @@ class Overheard(crm.db.session.Connection):
 async def open_database(dsn: str) -> AsyncIterator[Database]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(crm.db.session, "Connection", Overheard)
-        database = await Database.connect(dsn, size_max=CONNECTIONS_MAX)
+        database = await Database.connect(dsn, size_max=CONNECTIONS_MAX, vault=VAULT)
     yield database
     await asyncio.wait_for(database.close(), 10)
 
@@ -270,7 +273,7 @@ class RolledBack(Database):
     """A database made of one transaction: what would be a transaction is a savepoint in it, one at a time."""
 
     def __init__(self, session: Session) -> None:
-        self._session = Session(session.driver, undo="ROLLBACK TO SAVEPOINT part")
+        self._session = Session(session.driver, undo="ROLLBACK TO SAVEPOINT part", vault=VAULT)
         self._turn = asyncio.Lock()
 
     @asynccontextmanager

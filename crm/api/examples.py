@@ -318,9 +318,14 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     },
     "PrivacyRequest": {
         "id": "0198f3b9-6e81-7d45-9f62-0c2e4f6a8b35", "account_id": _ACCOUNT, "external_id": "123456",
-        "topic": "erasure", "identities": [{"kind": "email", "value": "sari@example.com", "account": ""}],
-        "data": {"orders": ["1001"]}, "occurred_at": _THEN, "recorded_at": _NOW,
+        "topic": "erasure", "identities": [
+            {"kind": "email", "value": "sari@example.com", "account": "", "verified": False},
+        ],
+        "data": {"orders": ["1001"]}, "occurred_at": _THEN, "recorded_at": _NOW, "status": "waiting",
+        "contact_id": _CONTACT, "erasure_id": None, "task_id": "0198f3b9-6e81-7d45-9f62-0c2e4f6a8b36",
+        "reason": "not_vouched", "decided_by": None, "done_at": None,
     },
+    "NewPrivacyProcessing": {"contact_id": _CONTACT},
     "NewProgram": _NEW_PROGRAM,
     "ProgramView": {
         "id": _PROGRAM, **_NEW_PROGRAM, "default": True, "rounding": "floor",

@@ -24,6 +24,7 @@ from crm.care.invitations import (
     InvitationExpired,
     InvitationNotFound,
     Invited,
+    MayNotAsk,
     RecentlyAsked,
     ScoreOutOfRange,
     SurveyArchived,
@@ -135,7 +136,9 @@ async def update_survey(session: Session, survey_id: FromPath[UUID], data: Surve
 @post(
     "/surveys/{survey_id:uuid}/invitations",
     scopes={"care:write"},
-    problems=(SurveyNotFound, SurveyArchived, ContactNotFound, RecentlyAsked, CaseNotFound, CaseUnresolved),
+    problems=(
+        SurveyNotFound, SurveyArchived, ContactNotFound, MayNotAsk, RecentlyAsked, CaseNotFound, CaseUnresolved,
+    ),  # fmt: skip
 )
 async def invite_to_survey(
     session: Session, survey_id: FromPath[UUID], data: NewInvitation, by: str, now: datetime,
@@ -144,7 +147,8 @@ async def invite_to_survey(
     """Invite a contact to answer.
 
     The answer has the path of a page that only they can know: send it to them. Nobody is asked a question of the same
-    kind twice within the survey's quarantine.
+    kind twice within the survey's quarantine, nor is who has forbidden messages of the purpose `survey` or `service` on
+    the channel, or can't be reached on it: `why_not` says which.
     """
     await idempotency.begin(session, request=once)
     return await invitations.invite(

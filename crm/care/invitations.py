@@ -14,7 +14,7 @@ from crm.care import case_files, surveys
 from crm.care.case_files import CaseNotFound
 from crm.care.casework import Case
 from crm.care.scores import SCALES, Kind, feeling
-from crm.contacts import aliases, contacts
+from crm.contacts import aliases, consents, contacts
 from crm.db import idempotency, writes
 from crm.db.ids import uuid7
 from crm.db.session import Session
@@ -54,6 +54,15 @@ survey_invitation_directory = Table(
 
 LOCALE: Final = "id"
 """The language of those of whom none is known, and of questions that have none of theirs."""
+PURPOSE: Final = "survey"
+"""What somebody forbids, with or without all the rest, who does not want to be asked."""
+HANDED_OVER: Final = "in_person"
+"""The channel of a link of which nobody said where it goes."""
+_WHY_NOT: Final = {
+    "denied": "They have forbidden it; GET …/consents says when and how.",
+    "no_consent": "They have not allowed it.",
+    "no_address": "They have no address on {channel}: name another channel, or give them one.",
+}
 COMMENT_LENGTH_MAX: Final = 2_000
 _TOKEN_BYTES: Final = 24
 
@@ -73,6 +82,11 @@ class InvitationNotFound(NotFound):
 class RecentlyAsked(Conflict):
     code = "recently_asked"
     title = "This person was asked a short while ago"
+
+
+class MayNotAsk(Conflict):
+    code = "may_not_ask"
+    title = "This person may not be asked on this channel"
 
 
 class SurveyArchived(Conflict):
@@ -154,8 +168,8 @@ async def invite(
     """Ask somebody.
 
     About a case, the agent is whoever had it when it was resolved, unless another is named. Raises SurveyNotFound,
-    SurveyArchived, ContactNotFound, RecentlyAsked, CaseNotFound, CaseUnresolved, and Invalid for NPS about a single
-    case.
+    SurveyArchived, ContactNotFound, MayNotAsk, UnspecificMessage, RecentlyAsked, CaseNotFound, CaseUnresolved, and
+    Invalid for NPS about a single case.
     """
     await contacts.lock(session, contact_id=contact_id)
     contact = await contacts.get(session, contact_id=contact_id)
@@ -170,6 +184,7 @@ async def invite(
     if case_id is not None:
         case = await _resolved(session, contact_id, case_id)
         agent, channel = agent or case.closing_agent, channel or case.channel
+    await _check_consent(session, contact_id, channel or HANDED_OVER)
     await _check_quarantine(session, survey, contact_id, now)
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     invitation = Invitation(
@@ -196,6 +211,19 @@ async def invite(
         ],
     )  # fmt: skip
     return result
+
+
+async def _check_consent(session: Session, contact_id: UUID, channel: str) -> None:
+    """It is part of the service that is asked about, and can be forbidden by itself too. Raises MayNotAsk."""
+    for purpose in (PURPOSE, consents.SERVICE):
+        permission = await consents.may_send(session, contact_id=contact_id, channel=channel, purpose=purpose)
+        if permission.allowed or (purpose == PURPOSE and permission.why_not == "no_consent"):
+            continue
+        assert permission.why_not is not None, "what is not allowed says why"
+        raise MayNotAsk(
+            _WHY_NOT[permission.why_not].format(channel=channel), channel=channel, why_not=permission.why_not,
+            consent_id=None if permission.consent_id is None else str(permission.consent_id),
+        )  # fmt: skip
 
 
 async def asked(session: Session, *, token: str) -> Asked:

@@ -16,12 +16,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from crm.cli import collector, logs, loop, place
 from crm.db.session import Database
+from crm.db.vault import Vault
 from crm.errors import CrmError
 from crm.exchange import guesses, imports, mappings, refusals, runs, sheets, works
 from crm.exchange.cells import DateOrder
 from crm.exchange.imports import LANES
 from crm.exchange.mappings import ColumnMapping, Kind, NotImportable
-from crm.exchange.outcomes import OnDuplicate, Outcome
+from crm.exchange.outcomes import ERASED_BEFORE, OnDuplicate, Outcome
 from crm.exchange.sheets import Layout, Row
 from crm.exchange.works import Work
 from crm.settings import Settings
@@ -76,12 +77,14 @@ class Tally:
     skipped: int = 0
     failed: int = 0
     points: int = 0
+    erased_before: int = 0
 
     def add(self, outcomes: Iterable[tuple[Row, Outcome]]) -> None:
         """Count what became of some rows."""
         for _, outcome in outcomes:
             setattr(self, outcome.result, getattr(self, outcome.result) + 1)
             self.points += outcome.points
+            self.erased_before += outcome.note == ERASED_BEFORE
 
 
 @app.command(name="contacts")
@@ -118,6 +121,10 @@ def import_contacts(
         f"({(tally.created + tally.updated) / seconds:,.0f}/s); {tally.skipped:,} were there already; "
         f"{_refused(tally, errors)}."
     )
+    if tally.erased_before:
+        Console(stderr=True).print(
+            f"{tally.erased_before:,} of the new ones were erased once: marketing is denied until they allow it."
+        )
     if tally.failed:
         raise typer.Exit(1)
 
@@ -167,7 +174,7 @@ def _run(order: Order) -> tuple[Tally, float, Path]:
 async def _import(order: Order, errors: Path, *, dsn: str, settings: Settings) -> Tally:
     layout, sample = sheets.recognize(order.file, sheet=order.sheet)
     mapping = order.mapping(layout, sample)
-    database = await Database.connect(dsn, size_max=max(LANES.values()) + 1)
+    database = await Database.connect(dsn, size_max=max(LANES.values()) + 1, vault=Vault.of(settings))
     try:
         async with database.begin() as session:
             made = await imports.create(

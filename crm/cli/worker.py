@@ -9,6 +9,7 @@ import uvloop
 
 from crm.cli import leash, logs, place
 from crm.db.session import Database
+from crm.db.vault import Vault
 from crm.settings import Settings
 
 
@@ -29,7 +30,7 @@ async def _run(settings: Settings, dsn: str) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(name, stop.set)
-    database = await Database.connect(dsn, size_max=settings.worker_pool_size_max)
+    database = await Database.connect(dsn, size_max=settings.worker_pool_size_max, vault=Vault.of(settings))
     try:
         await jobs_worker.run(database, dsn, stop=stop)
     finally:

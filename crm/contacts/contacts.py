@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from asyncpg import Record
@@ -47,6 +47,17 @@ SELECTED = f"""
     (SELECT array_agg(t.tag ORDER BY t.tag) FROM contact_tags t WHERE t.contact_id = c.id) AS tags
 """
 """What `of_row` needs of a contact `c`."""
+
+UNSEGMENTED: Final = """
+    unsegmented AS (
+        DELETE FROM segment_members WHERE contact_id = ANY ($1) RETURNING segment_id
+    ), uncounted AS (
+        UPDATE segment_evaluations e SET members_count = e.members_count - u.count
+        FROM (SELECT segment_id, count(*) AS count FROM unsegmented GROUP BY segment_id) u
+        WHERE e.segment_id = u.segment_id
+    )
+"""
+"""Of a statement, the parts by which the contacts in `$1` leave all segments; `lock_segments` comes before."""
 
 
 class ContactNotFound(NotFound):
@@ -200,6 +211,21 @@ async def save(session: Session, *, before: Contact, after: Contact, now: dateti
     ]
 
 
+async def lock_segments(session: Session, *, contact_ids: Sequence[UUID]) -> None:
+    """Lock the counts of the segments that contacts are in, before the contacts leave them.
+
+    Whoever evaluates a segment has its count before its members too.
+    """
+    await session.execute(
+        """
+        SELECT FROM segment_evaluations
+        WHERE segment_id IN (SELECT segment_id FROM segment_members WHERE contact_id = ANY ($1))
+        ORDER BY segment_id FOR NO KEY UPDATE
+        """,
+        contact_ids,
+    )
+
+
 async def delete(session: Session, *, contact_id: UUID) -> None:
     """Forget a contact that nothing points to, locked for that. Whether something does is the caller's to know."""
     await delete_all(session, contact_ids=[contact_id])
@@ -207,13 +233,12 @@ async def delete(session: Session, *, contact_id: UUID) -> None:
 
 async def delete_all(session: Session, *, contact_ids: Sequence[UUID]) -> None:
     """`delete` for many contacts."""
+    await lock_segments(session, contact_ids=contact_ids)
     await session.execute(
-        """
+        f"""
         WITH untagged AS (
             DELETE FROM contact_tags WHERE contact_id = ANY ($1)
-        ), unsegmented AS (
-            DELETE FROM segment_members WHERE contact_id = ANY ($1)
-        ), unknown AS (
+        ), {UNSEGMENTED}, unknown AS (
             DELETE FROM contact_identities WHERE contact_id = ANY ($1) RETURNING value, kind, account
         ), freed AS (
             DELETE FROM identity_directory d USING unknown u

@@ -2,9 +2,19 @@
 
 from typing import Final
 
-from crm.contacts.keeping import PersonalData, Section
+from crm.contacts import contacts
+from crm.contacts.contacts import UNSEGMENTED
+from crm.contacts.keeping import Erasing, PersonalData, Section
+from crm.db.session import Session
+
+
+async def settle(session: Session, *, erasing: Erasing) -> None:
+    """Let nobody count meanwhile who is in the segments that are left."""
+    await contacts.lock_segments(session, contact_ids=list(erasing.contact_ids))
+
 
 PERSONAL_DATA: Final = PersonalData(
+    settle=settle,
     tells=(
         Section("contact", "SELECT to_jsonb(c) - 'name_folded' FROM contacts c WHERE c.id = ANY ($1)"),
         Section(
@@ -72,7 +82,7 @@ PERSONAL_DATA: Final = PersonalData(
         Section("consents", "SELECT FROM generate_series(1, empty_consents($1::uuid[]))"),
         Section("duplicates", "DELETE FROM duplicate_pairs WHERE contact_id = ANY ($1) OR other_id = ANY ($1)"),
         Section("tags", "DELETE FROM contact_tags WHERE contact_id = ANY ($1)"),
-        Section("segments", "DELETE FROM segment_members WHERE contact_id = ANY ($1)"),
+        Section("segments", f"WITH {UNSEGMENTED} SELECT FROM unsegmented"),
         Section(
             "identities",
             """

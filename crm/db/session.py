@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from asyncpg.cursor import Cursor
     from asyncpg.pool import PoolConnectionProxy
 
+    from crm.db.vault import Vault
+
 Query: TypeAlias = str | ClauseElement
 Driver: TypeAlias = "asyncpg.Connection[Record] | PoolConnectionProxy[Record]"
 
@@ -50,11 +52,15 @@ class Session:
     A query is SQL text with `$1` placeholders, or a SQLAlchemy Core statement (then without arguments).
     """
 
-    __slots__ = ("_undo", "driver")
+    __slots__ = ("_undo", "driver", "vault")
 
-    def __init__(self, driver: Driver, undo: str | None = None) -> None:
-        """`undo` is the statement that takes back all that was done so far, where something can be."""
+    def __init__(self, driver: Driver, undo: str | None = None, vault: "Vault | None" = None) -> None:
+        """`undo` is the statement that takes back all that was done so far, where something can be.
+
+        `vault` hashes what must be known again and may not be kept.
+        """
         self.driver = driver
+        self.vault = vault
         self._undo = undo
 
     async def fetch(self, query: Query, *args: Any) -> list[Record]:
@@ -106,12 +112,16 @@ class Session:
 class Database:
     """The pool of connections to one database."""
 
-    def __init__(self, pool: "asyncpg.Pool[Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[Record]", vault: "Vault | None" = None) -> None:
         self._pool = pool
+        self._vault = vault
 
     @classmethod
-    async def connect(cls, dsn: str, *, size_max: int = 10) -> Self:
-        """Make the pool; connections are opened on demand, up to `size_max`, so that it can wait for its database."""
+    async def connect(cls, dsn: str, *, size_max: int = 10, vault: "Vault | None" = None) -> Self:
+        """Make the pool; connections are opened on demand, up to `size_max`, so that it can wait for its database.
+
+        Whoever makes contacts or erases them gives it a `vault`.
+        """
         pool = await asyncpg.create_pool(
             dsn,
             min_size=0,
@@ -121,7 +131,7 @@ class Database:
             statement_cache_size=400,
             server_settings=_SERVER_SETTINGS,
         )
-        return cls(pool)
+        return cls(pool, vault)
 
     async def close(self) -> None:
         """Wait for what is under way, then close every connection."""
@@ -133,7 +143,7 @@ class Database:
         async with self._pool.acquire() as connection:
             await connection.execute("BEGIN")
             try:
-                yield Session(connection, undo="ROLLBACK; BEGIN")
+                yield Session(connection, undo="ROLLBACK; BEGIN", vault=self._vault)
             except BaseException:
                 await _roll_back(connection)
                 raise
@@ -146,7 +156,7 @@ class Database:
         async with self._pool.acquire() as connection:
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             try:
-                yield Session(connection)
+                yield Session(connection, vault=self._vault)
             finally:
                 await _roll_back(connection)
 
@@ -154,7 +164,7 @@ class Database:
     async def reading(self) -> AsyncIterator[Session]:
         """A session without a transaction: every statement sees the newest committed state."""
         async with self._pool.acquire() as connection:
-            yield Session(connection)
+            yield Session(connection, vault=self._vault)
 
 
 async def prepare(connection: Driver) -> None:

@@ -1,7 +1,8 @@
-"""Secrets of others that we must be able to read again, encrypted with a key that the database does not have."""
+"""Secrets of others, encrypted or hashed with a key that the database does not have."""
 
 import base64
 import hashlib
+import hmac
 import os
 import tempfile
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ class Vault:
 
     def __init__(self, key: str | None, *, folder: Path = Path()) -> None:
         self._folder = folder
+        self._key = key
         self._cipher = None if key is None else _cipher(key)
 
     @classmethod
@@ -46,6 +48,23 @@ class Vault:
             except OSError as error:
                 raise SecretsUnreadable(f"No key can be kept in CRM_DATA_DIR: set CRM_SECRET_KEY. {error}") from error
         return self._cipher.encrypt(msgspec.json.encode(secrets))
+
+    @property
+    def has_key(self) -> bool:
+        """Whether anything can have been sealed or hashed: else there is no key yet."""
+        return self._key is not None or (self._folder / FILE).exists()
+
+    def digest(self, text: str, *, purpose: str) -> bytes:
+        """By what a text is known again without being kept: another one for each key, and each purpose.
+
+        Raises SecretsUnreadable where no key can be kept.
+        """
+        if self._key is None:
+            try:
+                self._key = _kept(self._folder)
+            except OSError as error:
+                raise SecretsUnreadable(f"No key can be kept in CRM_DATA_DIR: set CRM_SECRET_KEY. {error}") from error
+        return hmac.digest(f"{purpose}\x00{self._key}".encode(), text.encode(), "sha256")
 
     def open(self, sealed: bytes) -> dict[str, str]:
         """What was sealed. Raises SecretsUnreadable where that was done with another key."""

@@ -19,7 +19,7 @@ from crm.errors import CrmError
 from crm.exchange import contact_rows
 from crm.exchange.contact_rows import Said
 from crm.exchange.mappings import IDENTITY
-from crm.exchange.outcomes import Outcome, RowError, failed, refused
+from crm.exchange.outcomes import ERASED_BEFORE, Outcome, RowError, failed, refused
 from crm.interactions import admissions, people
 from crm.interactions.admissions import Admitted, Newcomer, PossibleDuplicate
 from crm.interactions.admissions import OnDuplicate as Wish
@@ -48,7 +48,8 @@ async def store(
         if isinstance(result, CrmError):
             outcomes.append(_refusal(each, result))
         elif result.is_new:
-            outcomes.append(Outcome("created", result.contact.id))
+            note = ERASED_BEFORE if result.was_erased else None
+            outcomes.append(Outcome("created", result.contact.id, note=note))
         else:
             outcomes.append(_filled(each, result, before, after, now))
     changed = [(before[contact_id], contact) for contact_id, contact in after.items() if contact != before[contact_id]]

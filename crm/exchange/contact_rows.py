@@ -19,7 +19,7 @@ from crm.errors import FieldError, Unavailable
 from crm.exchange import cells
 from crm.exchange.cells import BadCell
 from crm.exchange.mappings import ATTRIBUTE, IDENTITY, ColumnMapping
-from crm.exchange.outcomes import OnDuplicate, Outcome, RowError, failed, refused
+from crm.exchange.outcomes import ERASED_BEFORE, OnDuplicate, Outcome, RowError, failed, refused
 from crm.exchange.sheets import Row
 from crm.interactions import people
 
@@ -151,10 +151,15 @@ async def store(
     Raises Unavailable where somebody else stored one of them at the same moment: tried again, it is known.
     """
     plan = await _planned(session, said, on_duplicate, frozenset(), now, lock=True)
-    await people.store_all(
+    returned = await people.store_all(
         session, made=list(plan.made.values()), changed=plan.changes(), by=by, data={"import_id": import_id}, now=now
     )
-    return plan.final()
+    return [
+        replace(outcome, note=ERASED_BEFORE)
+        if outcome.result == "created" and outcome.contact_id in returned
+        else outcome
+        for outcome in plan.final()
+    ]
 
 
 async def foresee(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
 from crm.errors import CrmError
@@ -14,6 +14,10 @@ OnDuplicate: TypeAlias = Literal["skip", "fill", "update", "reject", "link", "cr
 `skip`, `fill` and `update` look at addresses alone. `reject`, `link` and `create` look for people who resemble the row
 too, and mean what they mean where one contact is made.
 """
+
+
+ERASED_BEFORE: Final = "erased_before"
+"""Of a contact who is known by an address of somebody who was erased: marketing to them is denied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +32,17 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`version` is the contact's after it, where the row made it or added to it; `points` are what it earned."""
+    """`version` is the contact's after it, where the row made it or added to it; `points` are what it earned.
+
+    `note` is a code for what somebody should know of it.
+    """
 
     result: Result
     contact_id: UUID | None = None
     version: int = 0
     points: int = 0
     errors: Sequence[RowError] = ()
+    note: str | None = None
 
 
 def failed(error: CrmError, *, field: str | None = None, column: str | None = None) -> Outcome:

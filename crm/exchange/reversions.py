@@ -45,13 +45,18 @@ class Kept:
 
 @dataclass(slots=True)
 class ImportedContact:
-    """A contact that an import created or added to, in which row; `removed` once that was taken back."""
+    """A contact that an import created or added to, in which row; `removed` once that was taken back.
+
+    Of one that was created, the `note` `erased_before` says that somebody with such an address was erased, and that
+    marketing is denied until they allow it.
+    """
 
     contact_id: UUID
     row: int
     result: str
     removed: bool
     kept: Kept | None
+    note: str | None
 
 
 @dataclass(slots=True)
@@ -96,7 +101,7 @@ async def touched(
     """
     rows = await session.fetch(
         """
-        SELECT contact_id, row, result, removed, kept FROM imported_contacts
+        SELECT contact_id, row, result, removed, kept, note FROM imported_contacts
         WHERE import_id = $1 AND (row, contact_id) > ($2, $3) AND ($4::boolean IS NULL OR (kept IS NOT NULL) = $4)
         ORDER BY row, contact_id LIMIT $5
         """,
@@ -107,7 +112,7 @@ async def touched(
     return [
         ImportedContact(
             row["contact_id"], row["row"], row["result"], row["removed"],
-            None if row["kept"] is None else Kept(row["kept"], REASONS[row["kept"]]),
+            None if row["kept"] is None else Kept(row["kept"], REASONS[row["kept"]]), row["note"],
         )
         for row in rows
     ]  # fmt: skip

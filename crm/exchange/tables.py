@@ -61,4 +61,5 @@ imported_contacts = Table(
     Column("version", BigInteger, nullable=False),
     Column("removed", Boolean, nullable=False),
     Column("kept", Text),
+    Column("note", Text),
 )

@@ -136,9 +136,10 @@ def _touched(import_id: UUID, outcomes: Sequence[tuple[Row, Outcome]]) -> Insert
     for row, outcome in outcomes:
         if outcome.contact_id is not None and outcome.result in ("created", "updated"):
             touched.setdefault(
-                outcome.contact_id, (outcome.contact_id, import_id, row.number, outcome.result, outcome.version)
+                outcome.contact_id,
+                (outcome.contact_id, import_id, row.number, outcome.result, outcome.version, outcome.note),
             )
     return Insert(
-        imported_contacts, ("contact_id", "import_id", "row", "result", "version"), list(touched.values()),
+        imported_contacts, ("contact_id", "import_id", "row", "result", "version", "note"), list(touched.values()),
         on_conflict="(contact_id, import_id) DO UPDATE SET version = excluded.version",
     )  # fmt: skip

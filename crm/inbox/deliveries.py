@@ -308,6 +308,22 @@ async def purge(session: Session, *, received_before: datetime, now: datetime) -
     return int(await session.fetchval(_PURGE, received_before, PURGED_AT_ONCE, now))
 
 
+async def attribute(session: Session, *, account_id: UUID, event: str, external_id: str, contact_id: UUID) -> None:
+    """Note of an event of which it was not known then whose it is that something of this contact stands there."""
+    await session.execute(
+        """
+        UPDATE inbox_deliveries SET contact_ids = array_append(coalesce(contact_ids, '{}'), $3)
+        WHERE account_id = $1 AND events @> $2 AND NOT coalesce(contact_ids, '{}') @> ARRAY[$3::uuid]
+        """,
+        account_id, [{"event": event, "external_id": external_id}], contact_id,
+    )  # fmt: skip
+
+
+async def purge_account(session: Session, *, account_id: UUID, now: datetime) -> int:
+    """The same of all that one account delivered and that is processed, however new; how many, 0 at the end."""
+    return int(await session.fetchval(_PURGE_ACCOUNT, account_id, PURGED_AT_ONCE, now))
+
+
 def _shown(delivery: Delivery, secrets: Mapping[str, str]) -> tuple[str, dict[str, str], dict[str, str]]:
     """The URL, headers and query as they may be kept: who can read deliveries must not be able to forge one."""
     hidden = [value for value in secrets.values() if value]
@@ -394,16 +410,18 @@ _FINISH: Final = """
     WHERE d.id = v.id
 """
 
-_PURGE: Final = """
+_PURGING: Final = """
     WITH old AS (
         SELECT id, status FROM inbox_deliveries
-        WHERE purged_at IS NULL AND received_at < $1 AND status <> 'pending'
-        ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
+        WHERE purged_at IS NULL AND {which} AND status <> 'pending'
+        ORDER BY {order} LIMIT $2 FOR UPDATE SKIP LOCKED
     ), emptied AS (
-        UPDATE inbox_deliveries d SET body = NULL, headers = '{}', query = '{}', url = '', purged_at = $3
+        UPDATE inbox_deliveries d SET body = NULL, headers = '{{}}', query = '{{}}', url = '', purged_at = $3
         FROM old o WHERE d.id = o.id AND o.status NOT IN ('refused', 'test')
     ), forgotten AS (
         DELETE FROM inbox_deliveries d USING old o WHERE d.id = o.id AND o.status IN ('refused', 'test')
     )
     SELECT count(*) FROM old
 """
+_PURGE: Final = _PURGING.format(which="received_at < $1", order="received_at")
+_PURGE_ACCOUNT: Final = _PURGING.format(which="account_id = $1", order="id")

@@ -4,6 +4,14 @@ from typing import Final
 
 from crm.contacts.keeping import PersonalData, Section
 
+_THEIRS: Final = """
+    (r.contact_id = ANY ($1) OR EXISTS (
+        SELECT FROM jsonb_array_elements(r.identities) e
+        JOIN contact_identities i ON i.contact_id = ANY ($1) AND i.kind = e ->> 'kind'
+            AND e ->> 'value' IN (i.value, i.raw)
+    ))
+"""
+
 PERSONAL_DATA: Final = PersonalData(
     tells=(
         Section(
@@ -12,6 +20,13 @@ PERSONAL_DATA: Final = PersonalData(
             SELECT jsonb_build_object('id', d.id, 'account_id', d.account_id, 'received_at', d.received_at,
                 'body', encode(d.body, 'escape'))
             FROM inbox_deliveries d WHERE d.contact_ids && $1 AND d.body IS NOT NULL ORDER BY d.id
+            """,
+        ),
+        Section(
+            "privacy_requests",
+            f"""
+            SELECT to_jsonb(r) - 'contact_id' - 'decided_by' FROM privacy_requests r WHERE {_THEIRS}
+            ORDER BY r.occurred_at, r.id
             """,
         ),
     ),
@@ -27,13 +42,12 @@ PERSONAL_DATA: Final = PersonalData(
         ),
         Section(
             "privacy_requests",
-            """
-            UPDATE privacy_requests r SET identities = '[]', data = '{}'
-            WHERE EXISTS (
-                SELECT FROM jsonb_array_elements(r.identities) e
-                JOIN contact_identities i ON i.contact_id = ANY ($1) AND i.kind = e ->> 'kind'
-                    AND e ->> 'value' IN (i.value, i.raw)
-            )
+            f"""
+            UPDATE privacy_requests r SET identities = '[]', data = '{{}}',
+                status = CASE WHEN r.status IN ('waiting', 'refused') THEN
+                    CASE r.topic WHEN 'erasure' THEN 'done' ELSE 'nobody_known' END ELSE r.status END,
+                done_at = coalesce(r.done_at, CASE WHEN r.status = 'waiting' THEN now() END)
+            WHERE {_THEIRS}
             """,
         ),
     ),

@@ -46,12 +46,14 @@ class Newcomer:
 class Admitted:
     """The contact, and whether it was made now; else somebody who was there is the same person.
 
-    Who was there `has_more` where some of the newcomers brought addresses that were free.
+    Who was there `has_more` where some of the newcomers brought addresses that were free. Who was made and has an
+    address of somebody who was erased, `was_erased`.
     """
 
     contact: Contact
     is_new: bool
     has_more: bool = False
+    was_erased: bool = False
 
 
 async def admit(
@@ -106,9 +108,8 @@ async def _admitted(
         for before, after in changed
     ]
     told += await disputes.told(session, losses=claimed.losses, by=by, now=now)
-    return party.results(), [
-        *people.stored(made, told, by=by, data=data, now=now), *contacts.extended(changed, now=now), *settled,
-    ]  # fmt: skip
+    parts, returned = await people.stored(session, made, told, by=by, data=data, now=now)
+    return party.results(returned), [*parts, *contacts.extended(changed, now=now), *settled]
 
 
 class _Party:
@@ -187,17 +188,18 @@ class _Party:
             self._contacts[contact_id] = after
         return [self._contacts[contact_id] for contact_id in self._made], changed
 
-    def results(self) -> list[Admitted | CrmError]:
-        """What became of each."""
+    def results(self, returned: Collection[UUID]) -> list[Admitted | CrmError]:
+        """What became of each; `returned` are those who were erased once."""
         return [
-            outcome if isinstance(outcome, CrmError) else self._admitted(n, outcome)
+            outcome if isinstance(outcome, CrmError) else self._admitted(n, outcome, returned)
             for n, outcome in enumerate(self._outcomes)
             if outcome is not None
         ]
 
-    def _admitted(self, n: int, contact_id: UUID) -> Admitted:
+    def _admitted(self, n: int, contact_id: UUID, returned: Collection[UUID]) -> Admitted:
         contact, before = self._contacts[contact_id], self._known.get(contact_id)
-        return Admitted(contact, contact_id == self._own(n).id, before is not None and contact is not before)
+        has_more = before is not None and contact is not before
+        return Admitted(contact, contact_id == self._own(n).id, has_more, contact_id in returned)
 
     def _own(self, n: int) -> Contact:
         return self._newcomers[n].contact

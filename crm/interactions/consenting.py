@@ -1,13 +1,13 @@
 """Taking down what people allow and forbid, with its proof, and telling their timelines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from crm.contacts import consents
-from crm.contacts.consents import COLUMNS, Consent, Status
+from crm.contacts.consents import ALL, COLUMNS, Consent, Status
 from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency, writes
 from crm.db.ids import uuid7
@@ -94,14 +94,30 @@ async def record_all(
     await writes.write(
         session,
         [
-            Insert(consents.consents, COLUMNS, [tuple(getattr(one, name) for name in COLUMNS) for one in new]),
-            timeline.part([_entry(one) for one in new]),
+            part(new),
+            timeline.part(told(new)),
         ],
     )
     stored = await consents.find(session, pairs=[_pair(made[number]) for number in repeated])
     for number in repeated:
         results[number] = _again(stored.get(_pair(made[number])), made[number])
     return [results[number] for number in range(len(declarations))]
+
+
+def denied(contact_ids: Iterable[UUID], *, purpose: str, source: str, by: str, now: datetime) -> list[Consent]:
+    """Denials on every channel of contacts who are being made, for `part` and `told`."""
+    said = Declaration(channel=ALL, purpose=purpose, status="denied", source=source, occurred_at=now)
+    return [_consent(contact_id, said, by, now) for contact_id in contact_ids]
+
+
+def part(taken_down: Iterable[Consent]) -> Insert:
+    """The part of a write that keeps consents of contacts whom nobody can merge or erase meanwhile."""
+    return Insert(consents.consents, COLUMNS, [tuple(getattr(one, name) for name in COLUMNS) for one in taken_down])
+
+
+def told(taken_down: Iterable[Consent]) -> list[tuple[Any, ...]]:
+    """What the timelines say of consents."""
+    return [_entry(one) for one in taken_down]
 
 
 def _consent(contact_id: UUID, said: Declaration, by: str, now: datetime) -> Consent:

@@ -12,7 +12,7 @@ from asyncpg import Record
 from sqlalchemy import Column, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from crm.contacts import aliases, merging
+from crm.contacts import aliases, merging, suppressions
 from crm.contacts.contacts import ContactNotFound
 from crm.contacts.keeping import Erasing, Keeper
 from crm.db import idempotency, writes
@@ -86,7 +86,8 @@ async def erase(
 ) -> Erasure:
     """Forget a contact, in every place that a package contributes.
 
-    What is on hold is released and points that are left are written off first: nobody could ever spend them.
+    What is on hold is released and points that are left are written off first: nobody could ever spend them. Of
+    addresses keyed hashes are kept, so that nobody who comes back is written to unasked.
     Raises ContactNotFound.
     """
     await merging.lock(session, contact_ids=[contact_id])
@@ -97,6 +98,8 @@ async def erase(
         if part.settle is not None:
             await part.settle(session, erasing=erasing)
     ids, erased, kept = list(erasing.contact_ids), Counter[str](), Counter[str]()
+    if hashes := await suppressions.remember(session, contact_ids=ids, now=now):
+        kept["address_hashes"] = hashes
     for part in parts:
         for section in part.erases:
             erased[section.name] += await session.execute(section.query, ids)

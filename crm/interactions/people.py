@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
-from crm.contacts import claims, contacts, definitions, drafts, identities, suggestions
+from crm.contacts import claims, contacts, definitions, drafts, identities, suggestions, suppressions
 from crm.contacts.addresses import Address
 from crm.contacts.claims import IdentityBlocked
 from crm.contacts.contacts import Contact
@@ -16,7 +16,7 @@ from crm.contacts.identities import Identity, IdentityAmbiguous, IdentityNotFoun
 from crm.db import idempotency, writes
 from crm.db.session import Session
 from crm.errors import Conflict, Unavailable
-from crm.interactions import disputes, segmentation, timeline
+from crm.interactions import consenting, disputes, segmentation, timeline
 
 CHANNEL = "contacts"
 CREATED = "contact.created"
@@ -105,7 +105,8 @@ async def resolve_or_create_all(
     made = {key: _contact_of(sender, now) for key, sender in unknown.items()}
     owners = await identities.claim(session, wanted={key: contact.id for key, contact in made.items()})
     new = [contact for key, contact in made.items() if owners.get(key) == contact.id]
-    await writes.write(session, stored(new, by=by, now=now))
+    parts, _ = await stored(session, new, by=by, now=now)
+    await writes.write(session, parts)
     return [_owner(sender, owners) if owner is None else owner for sender, owner in zip(senders, found, strict=True)]
 
 
@@ -179,11 +180,11 @@ async def store_all(
     by: str,
     data: Mapping[str, Any],
     now: datetime,
-) -> None:
+) -> set[UUID]:
     """Store new contacts and what locked ones have got besides, before and after, in two round trips.
 
-    `data` is told with each on its timeline. Raises Unavailable where somebody else has taken an identity of theirs
-    since it was looked for.
+    `data` is told with each on its timeline. What comes back is who of the new ones has an address of somebody who was
+    erased. Raises Unavailable where somebody else has taken an identity of theirs since it was looked for.
     """
     wanted = {identity.address: contact.id for contact in made for identity in contact.identities}
     for before, after in changed:
@@ -191,13 +192,12 @@ async def store_all(
     holders = await identities.claim(session, wanted=wanted)
     if holders != wanted:
         raise Unavailable("Somebody else has taken one of these identities at this moment. Send the request again.")
-    told = [_entry(contact.id, CREATED, by, now, {**data}) for contact in made]
-    told += [
+    told = [
         _entry(after.id, UPDATED, by, now, {**contacts.changes(before, after), **data}) for before, after in changed
     ]
-    await writes.write(
-        session, [*contacts.created(made, now=now), *contacts.extended(changed, now=now), timeline.part(told)]
-    )
+    parts, returned = await stored(session, made, told, by=by, data=data, now=now)
+    await writes.write(session, [*parts, *contacts.extended(changed, now=now)])
+    return returned
 
 
 async def unused(session: Session, *, contact_ids: Sequence[UUID]) -> set[UUID]:
@@ -222,20 +222,27 @@ async def delete(session: Session, *, contact_id: UUID, version: int | None = No
     await contacts.delete(session, contact_id=contact_id)
 
 
-def stored(
+async def stored(
+    session: Session,
     new: Sequence[Contact],
     told: Sequence[tuple[Any, ...]] = (),
     *,
     by: str,
     data: Mapping[str, Any] = _NOTHING,
     now: datetime,
-) -> list[writes.Insert | writes.Update]:
+) -> tuple[list[writes.Insert | writes.Update], set[UUID]]:
     """The parts of a write that make contacts, whose identities were claimed before; other timelines are `told`.
 
-    `data` is told with each who is made.
+    `data` is told with each who is made. Who is known by an address of somebody who was erased starts with marketing
+    denied; that is who comes back beside the parts.
     """
+    returned = await suppressions.returned(session, contacts=new)
+    denied = consenting.denied(sorted(returned), purpose="marketing", source="erasure", by=by, now=now)
     entries = [_entry(contact.id, CREATED, by, now, {**data}) for contact in new]
-    return [*contacts.created(new, now=now), timeline.part([*entries, *told])]
+    entries += consenting.told(denied)
+    return [
+        *contacts.created(new, now=now), consenting.part(denied), timeline.part([*entries, *told]),
+    ], returned  # fmt: skip
 
 
 def updated(contact_id: UUID, changes: dict[str, Any], *, by: str, now: datetime) -> tuple[Any, ...]:
@@ -289,7 +296,8 @@ async def _stored(
     shown = [replace(contact, identities=claimed.shown(contact.id, contact.identities)) for contact in made]
     lost = await disputes.told(session, losses=claimed.losses, by=by, now=now)
     new = [contact for contact in shown if contact.id not in refusals]
-    return [refusals.get(contact.id, contact) for contact in shown], [*stored(new, lost, by=by, now=now), *settled]
+    parts, _ = await stored(session, new, lost, by=by, now=now)
+    return [refusals.get(contact.id, contact) for contact in shown], [*parts, *settled]
 
 
 def _owner(sender: Sender, owners: Mapping[Address, UUID]) -> UUID | IdentityBlocked:

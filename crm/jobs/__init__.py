@@ -11,7 +11,19 @@ from crm.contacts.segments import EVALUATE as EVALUATE_SEGMENT
 from crm.exchange.imports import JOB as RUN_IMPORT
 from crm.exchange.reversions import JOB as REVERT_IMPORT
 from crm.inbox.deliveries import JOB as PROCESS_DELIVERIES
-from crm.jobs import backtests, cases, duplicates, housekeeping, imports, inbox, mailboxes, nights, segments
+from crm.inbox.privacy import JOB as CARRY_OUT_PRIVACY_REQUESTS
+from crm.jobs import (
+    backtests,
+    cases,
+    duplicates,
+    housekeeping,
+    imports,
+    inbox,
+    mailboxes,
+    nights,
+    privacy,
+    segments,
+)
 from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
@@ -32,6 +44,7 @@ JOBS: Mapping[str, Job] = {
     EVALUATE_SEGMENT: segments.evaluate_segment,
     RUN_IMPORT: imports.run_import,
     REVERT_IMPORT: imports.revert_import,
+    CARRY_OUT_PRIVACY_REQUESTS: privacy.carry_out_privacy_requests,
     PROCESS_DELIVERIES: inbox.process_deliveries,
     SCAN_FOR_DUPLICATES: duplicates.scan_for_duplicates,
 }
@@ -52,6 +65,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     "watch_case_clocks": Schedule("* * * * *", cases.watch_case_clocks),
     "close_cases": Schedule("7 * * * *", cases.close_cases),
     "process_due_deliveries": Schedule("* * * * *", inbox.process_due_deliveries),
+    "carry_out_due_privacy_requests": Schedule("*/5 * * * *", privacy.carry_out_due_privacy_requests),
     "watch_for_silence": Schedule("*/5 * * * *", inbox.watch_for_silence),
     "poll_mailboxes": Schedule("* * * * *", mailboxes.poll_mailboxes),
     "purge_deliveries": Schedule("41 2 * * *", inbox.purge_deliveries),

@@ -10,7 +10,7 @@ import structlog
 
 from crm.db.session import Database
 from crm.db.vault import Vault
-from crm.inbox import accounts, deliveries, processing
+from crm.inbox import accounts, deliveries, fulfilments, processing
 from crm.inbox.happenings import House
 from crm.interactions import changes
 from crm.settings import Settings
@@ -97,6 +97,7 @@ async def purge_deliveries(database: Database, *, now: datetime) -> None:
             break
     async with database.begin() as session:
         forgotten = await changes.forget(session, older_than=now - CHANGES_WAIT)
+        await fulfilments.forget(session, ended_before=before)
     _log.info("deliveries_purged", deliveries=purged, changes_without_message=forgotten)
 
 

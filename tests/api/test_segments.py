@@ -366,3 +366,24 @@ async def test_a_segment_compares_an_attribute_as_it_was_defined_when_that_was_a
     await client.post("/v1/attribute-definitions", json={"name": "since", "type": "date"})
     refusal = problem(await client.patch(path, json={"condition": {"not": wrong}}), 422, "invalid_condition")
     assert [error["pointer"] for error in refusal["errors"]] == ["/condition/not/op"]
+
+
+@pytest.mark.parametrize("how", ["merge", "erasure", "deletion"])
+async def test_who_is_no_contact_any_more_is_not_counted_any_more(client, how):
+    sari, budi = await person(client, "Sari", tags=["vip"]), await person(client, "Budi", tags=["vip"])
+    segment = await create(client)
+    await work(client)
+    path = f"segments/{segment['id']}"
+    assert (await read(client, path))["members_count"] == 2
+    match how:
+        case "merge":
+            merge = {"contact_id": sari, "other_contact_id": budi}
+            assert (await client.post("/v1/merges", json=merge)).status_code == 201
+        case "erasure":
+            assert (await client.post(f"/v1/contacts/{budi}/erasure", json={})).status_code == 201
+        case _:
+            assert (await client.delete(f"/v1/contacts/{budi}")).status_code == 204
+    assert (await read(client, path))["members_count"] == 1
+    assert await members(client, segment["id"]) == [sari]
+    await work(client)
+    assert (await read(client, path))["members_count"] == 1

@@ -13,7 +13,9 @@ from tests.interactions.test_erasures import erase
 from tests.interactions.test_merges import made, merge
 from tests.loyalty.shop import Shop, at_once, checksum, statuses
 
-SARI = {"name": "Sari", "locale": "en-GB"}
+SARI = {
+    "name": "Sari", "locale": "en-GB", "identities": [{"kind": "whatsapp", "value": "+628123456789"}],
+}  # fmt: skip
 BUDI = {"name": "Budi", "locale": "id-ID"}
 
 
@@ -196,7 +198,8 @@ async def test_results_are_by_period_channel_agent_and_tier(client, session):
     for number, (score, channel, agent) in enumerate(
         [(10, "email", "Rina"), (9, "email", "Rina"), (8, "line", "Dodi"), (3, "line", "Dodi"), (None, "line", None)]
     ):
-        who = await made(client, {"name": f"Orang {number}"})
+        known = [{"kind": kind, "value": f"u{number}@x.id"} for kind in ("email", "line")]
+        who = await made(client, {"name": f"Orang {number}", "identities": known})
         if number == 0:
             await shop.award(who, 10)
         invited = await ask(client, survey, who, channel=channel, agent=agent)
@@ -256,3 +259,34 @@ async def test_of_many_invitations_and_answers_at_once_there_is_one_of_each(live
     await asyncio.gather(*(send(live_client, invited, score="5") for _ in range(8)))
     items = (await live_client.get(f"/v1/contacts/{sari}/timeline")).json()["items"]
     assert [item["kind"] for item in items].count("survey.answered") == 1
+
+
+@pytest.mark.parametrize(
+    ("denied", "channel", "why_not"),
+    [
+        ({"channel": "whatsapp", "purpose": "survey"}, "whatsapp", "denied"),
+        ({"channel": "all", "purpose": "survey"}, "whatsapp", "denied"),
+        ({"channel": "all", "purpose": "all"}, None, "denied"),
+        ({"channel": "whatsapp", "purpose": "service"}, "whatsapp", "denied"),
+        ({"channel": "whatsapp", "purpose": "marketing"}, "whatsapp", None),
+        ({"channel": "email", "purpose": "all"}, "whatsapp", None),
+        (None, "email", "no_address"),
+        (None, "sms", "no_address"),
+        (None, "chat", None),
+    ],
+)
+async def test_nobody_is_asked_who_has_forbidden_it_or_can_not_be_reached(client, denied, channel, why_not):
+    survey, sari = await a_survey(client), await made(client, SARI)
+    if denied:
+        said = {**denied, "status": "denied", "occurred_at": datetime.now(UTC).isoformat()}
+        assert (await client.post(f"/v1/contacts/{sari}/consents", json=said)).status_code == 201
+    body = {"contact_id": str(sari)} | ({} if channel is None else {"channel": channel})
+    answer = await client.post(f"/v1/surveys/{survey}/invitations", json=body)
+    if why_not is None:
+        assert answer.status_code == 201, answer.text
+    else:
+        found = answer.json()
+        assert (answer.status_code, found["code"], found["why_not"]) == (409, "may_not_ask", why_not)
+        assert (found["consent_id"] is None) == (why_not == "no_address")
+    listed = (await client.get(f"/v1/contacts/{sari}/survey-invitations")).json()["items"]
+    assert len(listed) == (why_not is None)

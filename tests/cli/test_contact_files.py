@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crm.db.session import Database
+from tests.conftest import SECRET_KEY
 from tests.exchange.desk import table, workbook
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -26,7 +28,7 @@ def run(dsn: str) -> Run:
     def run(*command: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-m", "crm.cli", *command],
-            env=os.environ | {"CRM_DATABASE_URL": dsn, "COLUMNS": "200"},
+            env=os.environ | {"CRM_DATABASE_URL": dsn, "CRM_SECRET_KEY": SECRET_KEY, "COLUMNS": "200"},
             capture_output=True,
             text=True,
             timeout=120,
@@ -143,3 +145,16 @@ async def test_who_resembles_a_row_is_refused_where_that_is_wanted(
     async with database.reading() as session:
         assert await session.fetchval("SELECT count(*) FROM contact_identities") == 2
         assert await session.fetchval("SELECT count(*) FROM contacts") == 1
+
+
+async def test_who_was_erased_and_is_in_the_file_is_told_of(live_client: Any, run: Run, tmp_path: Path) -> None:
+    body = {"name": "Sari", "identities": [{"kind": "phone", "value": "0812-3456-789"}]}
+    sari = (await live_client.post("/v1/contacts", json=body)).json()["id"]
+    assert (await live_client.post(f"/v1/contacts/{sari}/erasure", json={})).status_code == 201
+    file = tmp_path / "old.csv"
+    file.write_bytes(table(SARI))
+
+    done = run("import", "contacts", str(file))
+
+    assert done.returncode == 0
+    assert "1 of the new ones were erased once: marketing is denied" in done.stderr

@@ -66,3 +66,16 @@ def test_processes_that_make_the_first_key_together_have_the_same(tmp_path):
     keys = {process.communicate()[0].strip() for process in processes}
     assert len(keys) == 1
     assert keys != {""}
+
+
+def test_a_digest_is_the_same_for_one_key_and_purpose_and_says_nothing_of_the_text(tmp_path):
+    vault = Vault("a long key of somebody's")
+    digest = vault.digest("email sari@example.com", purpose="a")
+    assert len(digest) == 32
+    assert Vault("a long key of somebody's").digest("email sari@example.com", purpose="a") == digest
+    assert Vault("another long key").digest("email sari@example.com", purpose="a") != digest
+    assert vault.digest("email sari@example.com", purpose="b") != digest
+    kept = Vault(None, folder=tmp_path / "data")
+    assert not kept.has_key
+    assert kept.digest("x", purpose="a") == Vault(None, folder=tmp_path / "data").digest("x", purpose="a")
+    assert kept.has_key
