@@ -62,7 +62,7 @@ async def _measure(at: Stage, console: Console, chosen: list[str], *, quick: boo
         "d": growth.opened(at, console, sizes=sizes),
         "e": choosing.opened(at, quick=quick),
         "f": files.opened(at, console, quick=quick),
-        "g": deliveries.opened(at, quick=quick),
+        "g": deliveries.opened(at, console, quick=quick),
         "h": duplicates.opened(at, quick=quick),
     }
     for name in chosen:

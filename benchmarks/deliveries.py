@@ -1,4 +1,4 @@
-"""(e) The inbox: taking deliveries in over HTTP, and from there to the timelines, against bare inserts of the rows."""
+"""(g) The inbox: taking deliveries in over HTTP, and from there to the timelines, against bare inserts of the rows."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -15,10 +15,12 @@ from uuid import UUID
 
 import asyncpg
 import httpx
+from rich.console import Console
 
-from benchmarks import bare, chat, stage
+from benchmarks import bare, chat, stage, through
 from benchmarks.rounds import Part, Rate, Ratio, Sample
 from benchmarks.stage import BARE, ROOT, Stage, environment
+from benchmarks.through import Found
 from crm.db.ids import uuid7
 from crm.db.session import Database
 from crm.db.vault import Vault
@@ -32,7 +34,8 @@ OURS = ("-m", "benchmarks.serving", "benchmarks.chat:app_factory")
 WORKER = ("-m", "benchmarks.chat")
 REQUESTS = 10_000
 SENDERS = 5_000
-DELIVERIES, DELIVERIES_QUICK = 100_000, 10_000
+THROUGH, THROUGH_QUICK = 100_000, 10_000
+DELIVERIES, DELIVERIES_QUICK = 20_000, 5_000
 REPEATED = 0.2
 WATCHED, WATCHED_QUICK = 100, 30
 ARRIVED_SECONDS_MAX = 30
@@ -54,8 +57,11 @@ _EMPTY = """
 
 
 @asynccontextmanager
-async def opened(at: Stage, *, quick: bool) -> AsyncIterator[Part]:
-    """Prepare an account, its deliveries and servers for as long as the part takes its turns."""
+async def opened(at: Stage, console: Console, *, quick: bool) -> AsyncIterator[Part]:
+    """Prepare an account, its deliveries and servers for as long as the part takes its turns.
+
+    Before these, once, many deliveries go all the way.
+    """
     providers.ADAPTERS[chat.PROVIDER] = chat.Chat()
     dsn = await at.database("inbox")
     signed = _signed(REQUESTS)
@@ -90,9 +96,15 @@ async def opened(at: Stage, *, quick: bool) -> AsyncIterator[Part]:
                 took = await _watch(pool, f"http://127.0.0.1:{ours.port}{path}", watched)
             return Sample(1 / statistics.mean(took), statistics.median(took) * 1e3)
 
+        whole = THROUGH_QUICK if quick else THROUGH
+        seconds = through.PACED_SECONDS_QUICK if quick else through.PACED_SECONDS
+        with console.status(f"sending {whole:,} deliveries"):
+            found = await _through(at, pool, dsn, ours.port, path, insert, count=whole, paced=seconds * through.PACE)
+        found.print(console)
+        await pool.execute(_EMPTY)
         await at.settled()
         yield Part(
-            "(e) Inbox", "deliveries",
+            "(g) Inbox", "deliveries",
             {
                 "HTTP bare": lambda: at.http(theirs, _posts("/deliveries", signed)),
                 "HTTP delivery": lambda: at.http(ours, _posts(path, signed)),
@@ -102,6 +114,27 @@ async def opened(at: Stage, *, quick: bool) -> AsyncIterator[Part]:
             },
             FIGURES,
         )  # fmt: skip
+
+
+async def _through(
+    at: Stage, pool: _Pool, dsn: str, port: int, path: str, insert: Callable[[], Awaitable[object]], *, count: int,
+    paced: int,
+) -> Found:  # fmt: skip
+    await pool.execute(_EMPTY)
+    bare_rate = (await at.direct(insert)).rate
+    bodies = _told(count + paced)
+    many = _repeated(bodies[:count])
+    await at.settled()
+    async with _worker(dsn):
+        started = time.perf_counter()
+        await through.send_all(port, path, many, secret=SIGNED_WITH)
+        await through.drained(pool, deliveries=count)
+        rate = count / (time.perf_counter() - started)
+        await _check(pool, messages=count - int(count * REPEATED))
+        await pool.execute(_EMPTY)
+        await at.settled()
+        stored, shown = await through.paced(pool, port, path, bodies[count:], secret=SIGNED_WITH)
+    return Found(count, rate, bare_rate, stored, shown)
 
 
 async def _account(database: Database) -> UUID:
@@ -117,12 +150,24 @@ def _said(number: int, chance: random.Random) -> dict[str, Any]:
     return {"id": f"mid.{number:032}", "from": f"user-{chance.randrange(SENDERS)}", "at": at.isoformat(), "text": text}
 
 
-def _signed(count: int) -> list[dict[str, Any]]:
+def _told(count: int) -> list[dict[str, Any]]:
     chance = random.Random(4)
-    bodies = [_said(number, chance) for number in range(count)]
+    return [_said(number, chance) for number in range(count)]
+
+
+def _repeated(said: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many, a fifth of them again in place of others, in no order."""
+    chance = random.Random(5)
+    first = said[: len(said) - int(len(said) * REPEATED)]
+    all_of_them = [*first, *chance.sample(first, len(said) - len(first))]
+    chance.shuffle(all_of_them)
+    return all_of_them
+
+
+def _signed(count: int) -> list[dict[str, Any]]:
     return [
         {"body": body, "headers": {chat.SIGNATURE: chat.signature(json.dumps(body).encode(), SIGNED_WITH)}}
-        for body in bodies
+        for body in _told(count)
     ]
 
 
@@ -132,11 +177,7 @@ def _posts(path: str, signed: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 async def _fill(pool: _Pool, account_id: UUID, count: int) -> None:
     """Deliveries as if just taken in, some of them twice, in no order."""
-    chance = random.Random(5)
-    first = [_said(number, chance) for number in range(count - int(count * REPEATED))]
-    said = first + chance.sample(first, count - len(first))
-    chance.shuffle(said)
-    bodies = [json.dumps(one).encode() for one in said]
+    bodies = [json.dumps(one).encode() for one in _repeated(_told(count))]
     await pool.execute(_EMPTY)
     async with pool.acquire() as connection:
         await connection.copy_records_to_table(

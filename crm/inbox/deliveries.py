@@ -1,6 +1,7 @@
 """Deliveries: what providers sent, byte for byte, and what came of each."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,9 +24,9 @@ STATUSES: Final[tuple[Status, ...]] = ("pending", "processed", "failed", "refuse
 VERIFIED: Final = "verified"
 
 HIDDEN: Final = "[hidden]"
-_CONFIDENTIAL: Final = frozenset({
-    "authorization", "cookie", "proxy-authorization", "x-telegram-bot-api-secret-token",
-})  # fmt: skip
+# Headers, and parameters of the query, that may hold a secret though not one of this account's: a former one, say.
+_CONFIDENTIAL: Final = re.compile(r"authorization|cookie|secret|password")
+_CONFIDENTIAL_QUERY: Final = re.compile(r"token|secret|password|key", re.IGNORECASE)
 BODY_SHOWN_MAX: Final = 200_000
 """How many bytes of a body are shown."""
 
@@ -333,9 +334,12 @@ def _shown(delivery: Delivery, secrets: Mapping[str, str]) -> tuple[str, dict[st
         return HIDDEN if any(value in text for value in hidden) else text
 
     headers = {
-        shown(name): HIDDEN if name in _CONFIDENTIAL else shown(value) for name, value in delivery.headers.items()
+        shown(name): HIDDEN if _CONFIDENTIAL.search(name) else shown(value) for name, value in delivery.headers.items()
     }
-    query = {shown(name): shown(value) for name, value in delivery.query.items()}
+    query = {
+        shown(name): HIDDEN if _CONFIDENTIAL_QUERY.search(name) else shown(value)
+        for name, value in delivery.query.items()
+    }
     path, _, asked = delivery.url.partition("?")
     return path if HIDDEN in query.values() or not asked else shown(delivery.url), headers, query
 

@@ -160,7 +160,10 @@ async def get(session: Session, *, contact_id: UUID, thread_id: UUID) -> Thread:
     return _view(contact_id, row)
 
 
-async def page(session: Session, *, contact_id: UUID, before: tuple[datetime, UUID] | None, limit: int) -> list[Thread]:
+async def page(
+    session: Session, *, contact_id: UUID, account_id: UUID | None = None, before: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[Thread]:  # fmt: skip
     """A contact's threads, in which something was said last first, from behind the `(last_at, id)` of `before`.
 
     Raises ContactNotFound.
@@ -171,6 +174,7 @@ async def page(session: Session, *, contact_id: UUID, before: tuple[datetime, UU
             SELECT n.* FROM {aliases.known_as("c.id")} who CROSS JOIN LATERAL (
                 SELECT {_VIEW} FROM threads t
                 WHERE t.contact_id = who.id AND ($3::timestamptz IS NULL OR (t.last_at, t.id) < ($3, $4))
+                    AND ($5::uuid IS NULL OR t.account_id = $5)
                 ORDER BY t.last_at DESC, t.id DESC LIMIT $2
             ) n
             ORDER BY n.last_at DESC, n.id DESC LIMIT $2
@@ -178,11 +182,19 @@ async def page(session: Session, *, contact_id: UUID, before: tuple[datetime, UU
         WHERE c.id = $1
         ORDER BY t.last_at DESC, t.id DESC
         """,
-        contact_id, limit, *(before or (None, None)),
+        contact_id, limit, *(before or (None, None)), account_id,
     )  # fmt: skip
     if not rows:
         raise ContactNotFound("No contact has this id.")
     return [] if rows[0]["id"] is None else [_view(contact_id, row) for row in rows]
+
+
+async def of_account(
+    session: Session, *, account_id: UUID, before: tuple[datetime, UUID] | None, limit: int
+) -> list[Thread]:
+    """The threads on a channel account, of all contacts, in the same order."""
+    rows = await session.fetch(_OF_ACCOUNT_AFTER if before else _OF_ACCOUNT, account_id, limit, *(before or ()))
+    return [Thread(*row) for row in rows]
 
 
 def _opened(said: Said) -> _Open:
@@ -197,6 +209,18 @@ def _row(thread: _Open) -> tuple[object, ...]:
 def _view(contact_id: UUID, row: Record) -> Thread:
     return Thread(contact_id, *row)
 
+
+# Whose thread it is now: its contact may have been merged since.
+_OF_ACCOUNTS: Final = f"""
+    SELECT coalesce(a.contact_id, t.contact_id), {_VIEW}
+    FROM (
+        SELECT * FROM threads t WHERE t.account_id = $1{{}} ORDER BY t.last_at DESC, t.id DESC LIMIT $2
+    ) t
+    LEFT JOIN contact_alias_directory a ON a.alias_id = t.contact_id
+    ORDER BY t.last_at DESC, t.id DESC
+"""
+_OF_ACCOUNT: Final = _OF_ACCOUNTS.format("")
+_OF_ACCOUNT_AFTER: Final = _OF_ACCOUNTS.format(" AND (t.last_at, t.id) < ($3, $4)")
 
 _NEAR: Final = f"""
     SELECT {", ".join(f"t.{name}" for name in _COLUMNS)} FROM threads t
