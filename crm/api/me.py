@@ -336,9 +336,10 @@ async def ask_my_assistant(
     people.
     """
     question = Question(data.text, locale=data.locale)
-    return MyReply.of(
-        await replies.answer(database, contact_id=me, question=question, model=model, by=by, once=once, now=now)
+    reply = await replies.answer(
+        database, contact_id=me, question=question, model=model, shown=MyReply.of, by=by, once=once, now=now
     )
+    return MyReply.of(reply)
 
 
 @get("/me/assistant-replies", scopes=MEMBER, problems=(ContactNotFound,))
