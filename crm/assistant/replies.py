@@ -132,7 +132,8 @@ async def answer(
 ) -> AssistantReply:
     """Answer somebody's question from articles and their own record, or hand it over.
 
-    Holds no transaction while a model thinks. `shown` is what a repeated request is answered. Raises ContactNotFound, InteractionNotFound, NoQuestion.
+    Holds no transaction while a model thinks. `shown` is what a repeated request is answered.
+    Raises ContactNotFound, InteractionNotFound, NoQuestion.
     """
     async with database.begin() as session:
         await idempotency.begin(session, request=once)
