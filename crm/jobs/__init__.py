@@ -55,6 +55,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     "forget_imports": Schedule("41 3 * * *", imports.forget_imports),
     # Behind what is kept no longer, which need not be compared.
     "ask_for_scan": Schedule("7 4 * * *", duplicates.ask_for_scan),
+    "forget_searches": Schedule("53 3 * * *", housekeeping.forget_searches),
     "purge_queue_log": Schedule("23 3 * * *", housekeeping.purge_queue_log),
     # Every midnight of the world lies on a quarter of an hour; what failed is tried again before the next.
     "work_off_nights": Schedule("*/5 * * * *", nights.work_off_nights),
