@@ -12,13 +12,13 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from crm.api import paging
-from crm.api.cases import AgentId, Category, Names
+from crm.api.cases import AgentId, Category, Names, NewAssignment
 from crm.api.conditions import ConditionBody
 from crm.api.etags import IfMatch, etag, version_of
 from crm.api.interactions import Channel
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import get, patch, post
-from crm.api.schemas import YEAR_MAX, YEAR_MIN, Body, Code, Duration, Line, Patch, TimeZone
+from crm.api.schemas import YEAR_MAX, YEAR_MIN, Body, Duration, Line, Patch, TimeZone
 from crm.care import calendars, case_rules, policies
 from crm.care.calendars import (
     WEEKDAYS,
@@ -177,19 +177,6 @@ class PolicyPatch(Patch):
     })  # fmt: skip
 
 
-class AssignmentBody(Body):
-    """Who gets the cases: one agent, or one of a team who has all of the skills, by turns or the least busy."""
-
-    mode: Literal["manual", "round_robin", "least_busy"]
-    agent: AgentId | None = None
-    team: Code | None = None
-    skills: Annotated[Names, Field(default_factory=list)]
-
-    def assignment(self) -> Assignment:
-        """The same, for the rule."""
-        return Assignment(self.mode, self.agent, self.team, list(self.skills))
-
-
 Channels = Annotated[list[Channel], Field(max_length=20)]
 Accounts = Annotated[list[UUID], Field(max_length=100)]
 Keywords = Annotated[list[Line], Field(max_length=KEYWORDS_MAX, description="Whole words, however they are written.")]
@@ -213,7 +200,7 @@ class NewCaseRule(Body):
     category: Category | None = None
     priority: Priority = "normal"
     tags: Annotated[Names, Field(default_factory=list)]
-    assignment: AssignmentBody | None = None
+    assignment: NewAssignment | None = None
 
 
 class CaseRulePatch(Patch):
@@ -230,7 +217,7 @@ class CaseRulePatch(Patch):
     category: Category | None = None
     priority: Priority | None = None
     tags: Names | None = None
-    assignment: AssignmentBody | None = None
+    assignment: NewAssignment | None = None
     status: Literal["active", "archived"] | None = None
 
     not_nullable = frozenset({
@@ -392,7 +379,8 @@ async def update_case_rule(
 
 def _rule(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("assignment") is not None:
-        given["assignment"] = given["assignment"].assignment()
+        wish = given["assignment"]
+        given["assignment"] = Assignment(wish.mode, wish.agent, wish.team, list(wish.skills))
     if "account_ids" in given:
         given["account_ids"] = [str(account_id) for account_id in given["account_ids"]]
     return given
