@@ -31,7 +31,14 @@ from crm.care.calendars import (
 from crm.care.case_rules import Action, Assignment, CaseRule, CaseRuleNotFound, StaleCaseRule, TooManyCaseRules
 from crm.care.casework import Priority
 from crm.care.clocks import Metric
-from crm.care.policies import Escalation, Policy, PolicyNotFound, StalePolicy, TooManyPolicies, UnknownCalendar
+from crm.care.policies import (
+    Escalation,
+    SlaPolicy,
+    SlaPolicyNotFound,
+    StaleSlaPolicy,
+    TooManySlaPolicies,
+    UnknownCalendar,
+)
 from crm.contacts.conditions import InvalidCondition
 from crm.db import idempotency
 from crm.db.session import Session
@@ -105,7 +112,7 @@ Targets = Annotated[
 ]
 
 
-class NewCalendar(Body):
+class NewBusinessCalendar(Body):
     """When people are at work, by the clock on the wall of a time zone."""
 
     name: Line
@@ -114,7 +121,7 @@ class NewCalendar(Body):
     exceptions: Annotated[Exceptions, Field(default_factory=dict)]
 
 
-class CalendarPatch(Patch):
+class BusinessCalendarPatch(Patch):
     """What can change; `hours` and `exceptions` are given whole."""
 
     name: Line | None = None
@@ -142,7 +149,7 @@ class EscalationBody(Body):
 Escalations = Annotated[list[EscalationBody], Field(max_length=ESCALATIONS_MAX)]
 
 
-class NewPolicy(Body):
+class NewSlaPolicy(Body):
     """How fast cases have to be answered and resolved. Without a calendar, time counts around the clock.
 
     Conditions may ask `case.priority`, `case.category`, `case.channel`, `case.subject` and `case.tags` besides the
@@ -159,7 +166,7 @@ class NewPolicy(Body):
     reopen_within: Annotated[Period, Field(default_factory=lambda: timedelta(days=7), validate_default=False)]
 
 
-class PolicyPatch(Patch):
+class SlaPolicyPatch(Patch):
     """What can change, for cases that are opened or change their kind from now on."""
 
     name: Line | None = None
@@ -233,7 +240,7 @@ class CaseRulePatch(Patch):
     headers=("ETag", "Location"),
 )
 async def create_business_calendar(
-    session: Session, data: NewCalendar, now: datetime, once: idempotency.Request | None
+    session: Session, data: NewBusinessCalendar, now: datetime, once: idempotency.Request | None
 ) -> Response[BusinessCalendar]:
     """Create a business calendar."""
     await idempotency.begin(session, request=once)
@@ -267,7 +274,7 @@ async def get_business_calendar(session: Session, calendar_id: FromPath[UUID]) -
     headers=("ETag",),
 )
 async def update_business_calendar(
-    session: Session, calendar_id: FromPath[UUID], data: CalendarPatch, now: datetime, if_match: IfMatch = None
+    session: Session, calendar_id: FromPath[UUID], data: BusinessCalendarPatch, now: datetime, if_match: IfMatch = None
 ) -> Response[BusinessCalendar]:
     """Change a business calendar.
 
@@ -283,30 +290,30 @@ async def update_business_calendar(
 @post(
     "/sla-policies",
     scopes={"care:write"},
-    problems=(InvalidCondition, UnknownCalendar, TooManyPolicies),
+    problems=(InvalidCondition, UnknownCalendar, TooManySlaPolicies),
     headers=("ETag", "Location"),
 )
 async def create_sla_policy(
-    session: Session, data: NewPolicy, now: datetime, once: idempotency.Request | None
-) -> Response[Policy]:
+    session: Session, data: NewSlaPolicy, now: datetime, once: idempotency.Request | None
+) -> Response[SlaPolicy]:
     """Create an SLA policy, for the cases that are opened from now on."""
     await idempotency.begin(session, request=once)
-    definition = {name: getattr(data, name) for name in NewPolicy.model_fields}
+    definition = {name: getattr(data, name) for name in NewSlaPolicy.model_fields}
     definition["escalations"] = [each.escalation() for each in data.escalations]
     policy = await policies.create(session, vocabulary=VOCABULARY, definition=definition, once=once, now=now)
     return Response(policy, headers=etag(policy.version) | {"Location": f"/v1/sla-policies/{policy.id}"})
 
 
 @get("/sla-policies", scopes={"care:read"})
-async def list_sla_policies(session: Session, cursor: Cursor = None, limit: Limit = 50) -> Page[Policy]:
+async def list_sla_policies(session: Session, cursor: Cursor = None, limit: Limit = 50) -> Page[SlaPolicy]:
     """List SLA policies in the order in which they are tried."""
     after = paging.decode(cursor, int, UUID)
     found = await policies.page(session, after=_place(after), limit=limit + 1)
     return paging.page_of(found, limit=limit, key=lambda policy: (policy.position, policy.id))
 
 
-@get("/sla-policies/{policy_id:uuid}", scopes={"care:read"}, problems=(PolicyNotFound,), headers=("ETag",))
-async def get_sla_policy(session: Session, policy_id: FromPath[UUID]) -> Response[Policy]:
+@get("/sla-policies/{policy_id:uuid}", scopes={"care:read"}, problems=(SlaPolicyNotFound,), headers=("ETag",))
+async def get_sla_policy(session: Session, policy_id: FromPath[UUID]) -> Response[SlaPolicy]:
     """Read an SLA policy."""
     policy = await policies.get(session, policy_id=policy_id)
     return Response(policy, headers=etag(policy.version))
@@ -315,12 +322,12 @@ async def get_sla_policy(session: Session, policy_id: FromPath[UUID]) -> Respons
 @patch(
     "/sla-policies/{policy_id:uuid}",
     scopes={"care:write"},
-    problems=(PolicyNotFound, StalePolicy, InvalidCondition, UnknownCalendar),
+    problems=(SlaPolicyNotFound, StaleSlaPolicy, InvalidCondition, UnknownCalendar),
     headers=("ETag",),
 )
 async def update_sla_policy(
-    session: Session, policy_id: FromPath[UUID], data: PolicyPatch, now: datetime, if_match: IfMatch = None
-) -> Response[Policy]:
+    session: Session, policy_id: FromPath[UUID], data: SlaPolicyPatch, now: datetime, if_match: IfMatch = None
+) -> Response[SlaPolicy]:
     """Change an SLA policy.
 
     Clocks that run keep their targets, until their case changes its priority, category, subject or tags.
