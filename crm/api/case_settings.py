@@ -192,6 +192,7 @@ Keywords = Annotated[list[Line], Field(max_length=KEYWORDS_MAX, description="Who
 class NewCaseRule(Body):
     """Which messages of customers become cases, and of what kind; or which never do.
 
+    It is about messages that belong to no open case and are not older than a week when they are recorded.
     Conditions may ask `message.channel`, `message.account_id`, `message.subject`, `message.body` and
     `message.new_thread` besides the fields of contacts and `open_cases`.
     """

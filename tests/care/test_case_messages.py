@@ -200,3 +200,26 @@ async def test_two_messages_at_once_open_one_case(live_client, database):
     sari = await made(live_client, {"name": "Sari"})
     await at_once(*(write(live_client, sari, external_id=f"m{n}") for n in range(5)))
     assert len(await listed(live_client)) == 1
+
+
+async def test_history_that_is_brought_in_opens_no_case(client):
+    await a_rule(client)
+    sari = await made(client, {"name": "Sari"})
+    await write(client, sari, occurred_at=(NOW - timedelta(days=8)).isoformat())
+    assert await listed(client) == []
+    await write(client, sari, occurred_at=(NOW - timedelta(days=6)).isoformat())
+    assert len(await listed(client)) == 1
+
+
+async def test_two_threads_of_one_channel_are_two_cases(client):
+    await a_rule(client)
+    sari = await made(client, {"name": "Sari"})
+    message = {
+        "contact_id": str(sari), "channel": "email", "kind": "message", "direction": "inbound",
+        "occurred_at": NOW.isoformat(), "body": "Halo",
+    }  # fmt: skip
+    items = [message | {"thread_id": str(uuid7())} for _ in range(2)]
+    answer = await client.post("/v1/interactions/batch", json={"items": items + items[:1]})
+    told = [one["body"]["case_id"] for one in answer.json()["items"]]
+    assert told[0] == told[2] != told[1]
+    assert {one["id"] for one in await listed(client)} == set(told)
