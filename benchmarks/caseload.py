@@ -13,7 +13,7 @@ from benchmarks.stage import Stage
 from crm.care import case_queue, sweeps
 from crm.care.case_queue import Filter
 from crm.db.session import Database, Session
-from crm.loyalty.vocabulary import VOCABULARY
+from crm.vocabulary import VOCABULARY
 
 LIVE, ENDED = 10_000, 40_000
 TIMES, TIMES_QUICK = 50, 10

@@ -42,7 +42,7 @@ from crm.care.policies import (
 from crm.contacts.conditions import InvalidCondition
 from crm.db import idempotency
 from crm.db.session import Session
-from crm.loyalty.vocabulary import VOCABULARY
+from crm.vocabulary import VOCABULARY
 
 SPANS_MAX: Final = 10
 EXCEPTIONS_MAX: Final = 1_000

@@ -33,7 +33,7 @@ from crm.db import idempotency
 from crm.db.session import Session
 from crm.interactions import people
 from crm.interactions.timeline import Interaction, InteractionNotFound
-from crm.loyalty.vocabulary import VOCABULARY
+from crm.vocabulary import VOCABULARY
 
 TAGS_MAX = 20
 BODY_MAX = 20_000
