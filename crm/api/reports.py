@@ -12,8 +12,9 @@ from crm.api.routes import AnyRequest, get
 from crm.care.scores import Kind
 from crm.care.surveys import SurveyNotFound
 from crm.db.session import Session
-from crm.insights import replies, trends, volumes
+from crm.insights import case_reports, replies, trends, volumes
 from crm.insights.bounds import ReportTooLong
+from crm.insights.case_reports import CaseReport, CaseRow
 from crm.insights.periods import InvalidPeriod, Step
 from crm.insights.replies import ReplyReport, ReplyRow
 from crm.insights.satisfaction import Aspect
@@ -103,4 +104,25 @@ async def report_surveys(
     return tables.answer(request, report, rows=report.rows, of=TrendRow)
 
 
-handlers = [report_volume, report_replies, report_surveys]
+@get("/insights/cases", scopes={"insights:read"}, problems=PROBLEMS, also=(tables.CSV,))
+async def report_cases(
+    session: Session, request: AnyRequest, now: datetime, first: From = None, last: To = None, every: Every = "month",
+    zone: Zone = None,
+    group_by: Annotated[
+        case_reports.Aspect | None, QueryParameter(description="The same for each of these in each period.")
+    ] = None,
+) -> Response[CaseReport]:  # fmt: skip
+    """Read how cases went.
+
+    Of those that were opened in each period: how long the first reply and the resolution took, in working time and by
+    the clock on the wall, how many were late, and how many were opened again. The agent is who resolved a case, or else
+    who has it. Without days, the last twelve periods. With `Accept: text/csv`, the rows as a table.
+    """
+    report = await case_reports.read(
+        session, first=moments.day("from", first), last=moments.day("to", last), by=every,
+        zone=moments.zone("time_zone", zone), group_by=group_by, now=now,
+    )  # fmt: skip
+    return tables.answer(request, report, rows=report.rows, of=CaseRow)
+
+
+handlers = [report_volume, report_replies, report_surveys, report_cases]
