@@ -52,7 +52,7 @@ _REASONS: Final = """
 
 
 @dataclass(slots=True)
-class People:
+class PeopleFigures:
     """How many contacts there were at the end, and how many of them are new."""
 
     contacts: int
@@ -60,7 +60,7 @@ class People:
 
 
 @dataclass(slots=True)
-class Loyalty:
+class ProgramFigures:
     """A program: its points that moved, what it owes at the end or now, and its members.
 
     `members` are the accounts at the end, `new` those of these days, `active` the people who bought or redeemed.
@@ -74,7 +74,7 @@ class Loyalty:
 
 
 @dataclass(slots=True)
-class Volume:
+class VolumeFigures:
     """How much came in, went out, and was said among staff."""
 
     inbound: int
@@ -83,7 +83,7 @@ class Volume:
 
 
 @dataclass(slots=True)
-class Satisfaction:
+class KindScore:
     """What those said who were asked in these days; null where nobody was asked, or answered."""
 
     kind: Kind
@@ -93,7 +93,7 @@ class Satisfaction:
 
 
 @dataclass(slots=True)
-class Reason:
+class CaseReason:
     """A category of cases, and how many were opened."""
 
     category: str
@@ -110,15 +110,15 @@ class Overview:
     time_zone: str
     starts_on: date
     ends_on: date
-    people: People
-    loyalty: Loyalty | None
-    volume: Volume
+    people: PeopleFigures
+    loyalty: ProgramFigures | None
+    volume: VolumeFigures
     replies: ReplyRow
     cases: CaseRow
     backlog: Backlog
-    satisfaction: list[Satisfaction]
+    satisfaction: list[KindScore]
     self_service: SelfServiceRow
-    top_reasons: list[Reason]
+    top_reasons: list[CaseReason]
 
 
 @dataclass(slots=True)
@@ -155,10 +155,10 @@ async def read(
         assert people is not None, "a count has always a row"
         assert volume is not None, "a count has always a row"
         return Overview(
-            local.key, span.first, span.last, People(*people),
-            None if program is None else await _loyalty(session, program, span, now), Volume(*volume),
+            local.key, span.first, span.last, PeopleFigures(*people),
+            None if program is None else await _loyalty(session, program, span, now), VolumeFigures(*volume),
             (await replies.read(session, **days)).total, cases.total, cases.backlog, _satisfaction(scores.totals),
-            (await self_service.read(session, by="month", **days)).total, [Reason(*row) for row in reasons],
+            (await self_service.read(session, by="month", **days)).total, [CaseReason(*row) for row in reasons],
         )  # fmt: skip
 
 
@@ -178,18 +178,18 @@ def _span(first: date | None, last: date | None, zone: ZoneInfo, now: datetime) 
     return span
 
 
-async def _loyalty(session: Session, program_id: UUID, span: Span, now: datetime) -> Loyalty:
+async def _loyalty(session: Session, program_id: UUID, span: Span, now: datetime) -> ProgramFigures:
     await programs.get(session, program_id=program_id)
     moved = await reports.moved(session, program_id=program_id, span=span)
     owed = await liabilities.read(session, program_id=program_id, as_of=min(now, span.ends_at), now=now)
     counted = await session.fetchrow(_MEMBERS, program_id, span.starts_at, span.ends_at)
     assert counted is not None, "a count has always a row"
-    return Loyalty(moved, owed, *counted)
+    return ProgramFigures(moved, owed, *counted)
 
 
-def _satisfaction(totals: list[trends.TrendRow]) -> list[Satisfaction]:
-    asked = {row.kind: Satisfaction(row.kind, row.invitations, row.response_rate, row.score) for row in totals}
-    return [asked.get(kind) or Satisfaction(kind, 0, None, Score(0)) for kind in SCALES]
+def _satisfaction(totals: list[trends.TrendRow]) -> list[KindScore]:
+    asked = {row.kind: KindScore(row.kind, row.invitations, row.response_rate, row.score) for row in totals}
+    return [asked.get(kind) or KindScore(kind, 0, None, Score(0)) for kind in SCALES]
 
 
 _FRAME: Final = frozenset(
