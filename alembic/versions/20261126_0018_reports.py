@@ -15,6 +15,7 @@ INDEXES = {
     "redemptions_occurred_at_idx": "redemptions USING brin (occurred_at) WITH (autosummarize = on)",
     "threads_opened_at_idx": "threads USING brin (opened_at) WITH (autosummarize = on)",
     "interactions_tier_idx": "interactions (contact_id, occurred_at) WHERE kind IN ('tier.changed', 'tier.pinned')",
+    "cases_created_at_idx": "cases (created_at)",
     "survey_invitations_created_at_idx": "survey_invitations (created_at)",
 }
 

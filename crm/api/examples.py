@@ -266,6 +266,139 @@ _ALIKE: Final = [
     {"code": "same_sounding_name", "text": "The names sound the same"},
 ]  # fmt: skip
 
+_SPAN: Final = {"starts_on": "2026-10-01", "ends_on": "2026-10-31"}
+_FRAME: Final = {"time_zone": "Asia/Jakarta", **_SPAN}
+_TREND_ROW: Final = {
+    "kind": "nps", **_SPAN, "group": "whatsapp", "invitations": 250, "response_rate": 40.0,
+    "score": {"answers": 100, "score": 30.0, "margin": 15.3, "mean": 7.7, "good_share": 50.0},
+}  # fmt: skip
+_REPLY_ROW: Final = {
+    "channel": "whatsapp", "threads": 120, "answered": 90, "answered_by_bot": 20, "unanswered": 10,
+    "first_reply_seconds_median": 340, "first_reply_seconds_p90": 5_400,
+}  # fmt: skip
+_DURATIONS: Final = {
+    "working_seconds_median": 900, "working_seconds_p90": 7_200, "wall_seconds_median": 1_500,
+    "wall_seconds_p90": 61_200,
+}  # fmt: skip
+_CASE_ROW: Final = {
+    **_SPAN, "group": "delivery", "cases": 40, "replied": 38, "resolved": 30, "first_reply": _DURATIONS,
+    "resolution": {**_DURATIONS, "working_seconds_median": 28_800, "wall_seconds_median": 90_000}, "breached": 3,
+    "breach_rate": "0.0750", "first_reply_breached": 2, "resolution_breached": 1, "reopened": 2, "reopen_count": 3,
+}  # fmt: skip
+_BACKLOG: Final = {
+    "open": 6, "waiting": 4, "unassigned": 1, "unanswered": 3, "overdue": 1, "oldest_created_at": _THEN,
+}  # fmt: skip
+_SELF_SERVICE_ROW: Final = {
+    **_SPAN, "searches": 300, "found": 270, "found_rate": "0.9000", "views": 220, "helpful": 60, "unhelpful": 15,
+    "helpful_rate": "0.8000", "answered": 140, "refused": 5, "handed_over": 55, "answered_rate": "0.7000",
+}  # fmt: skip
+_JOURNEY_RULES: Final = {
+    "repeat_purchases": 2, "loyal_purchases": 5, "loyal_within_days": 365, "loyal_tiers": ["Gold"],
+    "at_risk_after_days": 90, "lost_after_days": 180, "prospect_lost_after_days": None,
+}  # fmt: skip
+_STAY: Final = {
+    "stage": "first_purchase", "entered_at": _THEN, "left_at": None, "seconds": 87, "rule": "first_purchase",
+    "reason": "the first purchase",
+}  # fmt: skip
+_TOUCHPOINT: Final = {
+    "interaction_id": _EVENT, "occurred_at": _THEN, "kind": "purchase", "channel": "shop", "direction": None,
+    "stage": "first_purchase", "seconds_since_previous": 600,
+}  # fmt: skip
+_STEP: Final = {
+    "stage": "first_purchase", "reached": 400, "went_on": 160, "here": 120, "at_risk": 50, "lost": 70,
+    "conversion": "0.4000", "seconds_to_next_median": 1_900_800,
+}  # fmt: skip
+_POINTS_PERIOD: Final = {
+    **_SPAN, "issued": 5_200, "redeemed": 2_100, "returned": 40, "expired": 300, "revoked": 25, "transferred_out": 0,
+    "transferred_in": 0, "net": 2_815,
+}  # fmt: skip
+_OWED: Final = {
+    "program_id": _PROGRAM, "as_of": _LATER, "points": 9_600, "pending": 100, "available": 9_400, "held": 100,
+    "deficit": 0, "cost_per_point": "10", "expected_breakage": "0.2",
+    "liability": {"amount": "76800.00", "currency": "IDR"},
+}  # fmt: skip
+_PROGRAM_FIGURES: Final = {
+    "points": _POINTS_PERIOD, "liability": _OWED, "members": 800, "new": 35, "active": 310,
+}  # fmt: skip
+_KIND_SCORE: Final = {name: _TREND_ROW[name] for name in ("kind", "invitations", "response_rate", "score")}
+
+REPORTS: Final[Mapping[str, Any]] = {
+    "VolumeRow": {**_SPAN, "hour": None, "channel": "whatsapp", "direction": "inbound", "count": 420},
+    "VolumeReport": {
+        **_FRAME,
+        "by": "month",
+        "total": 420,
+        "rows": [{**_SPAN, "hour": None, "channel": "whatsapp", "direction": "inbound", "count": 420}],
+    },
+    "ReplyRow": _REPLY_ROW,
+    "ReplyReport": {**_FRAME, "total": {**_REPLY_ROW, "channel": None}, "channels": [_REPLY_ROW]},
+    "TrendRow": _TREND_ROW,
+    "Trend": {
+        **_FRAME,
+        "by": "month",
+        "group_by": "channel",
+        "totals": [{**_TREND_ROW, "group": None}],
+        "rows": [_TREND_ROW],
+    },
+    "Durations": _DURATIONS,
+    "CaseRow": _CASE_ROW,
+    "Backlog": _BACKLOG,
+    "CaseReport": {
+        **_FRAME,
+        "by": "month",
+        "group_by": "category",
+        "total": {**_CASE_ROW, "group": None},
+        "rows": [_CASE_ROW],
+        "backlog": _BACKLOG,
+    },
+    "SelfServiceRow": _SELF_SERVICE_ROW,
+    "SelfServiceReport": {**_FRAME, "by": "month", "total": _SELF_SERVICE_ROW, "rows": [_SELF_SERVICE_ROW]},
+    "NewJourneyRules": {"loyal_tiers": ["Gold"], "at_risk_after_days": 60, "lost_after_days": 120},
+    "Rules": _JOURNEY_RULES,
+    "JourneyRules": {"version": 1, "rules": _JOURNEY_RULES, "created_at": _THEN, "by": "key:owner"},
+    "Stay": _STAY,
+    "Touchpoint": _TOUCHPOINT,
+    "Journey": {
+        "contact_id": _CONTACT,
+        "program_id": _PROGRAM,
+        "time_zone": "Asia/Jakarta",
+        "as_of": "2026-11-01",
+        "rules_version": 1,
+        "stage": "first_purchase",
+        "since": _THEN,
+        "stages": [_STAY],
+        "touchpoints": [_TOUCHPOINT],
+        "next_cursor": None,
+    },
+    "StageCount": {"stage": "at_risk", "contacts": 90},
+    "StepRow": _STEP,
+    "JourneyReport": {
+        "program_id": _PROGRAM,
+        "time_zone": "Asia/Jakarta",
+        "as_of": "2026-11-01",
+        "rules_version": 1,
+        "contacts": 1_000,
+        "stages": [{"stage": "at_risk", "contacts": 90}],
+        "steps": [_STEP],
+    },
+    "PeopleFigures": {"contacts": 1_000, "new": 45},
+    "ProgramFigures": _PROGRAM_FIGURES,
+    "VolumeFigures": {"inbound": 420, "outbound": 460, "internal": 30},
+    "KindScore": _KIND_SCORE,
+    "CaseReason": {"category": "delivery", "cases": 40},
+    "Overview": {
+        **_FRAME,
+        "people": {"contacts": 1_000, "new": 45},
+        "loyalty": _PROGRAM_FIGURES,
+        "volume": {"inbound": 420, "outbound": 460, "internal": 30},
+        "replies": {**_REPLY_ROW, "channel": None},
+        "cases": {**_CASE_ROW, "group": None},
+        "backlog": _BACKLOG,
+        "satisfaction": [_KIND_SCORE],
+        "self_service": _SELF_SERVICE_ROW,
+        "top_reasons": [{"category": "delivery", "cases": 40}],
+    },
+}
 EXAMPLES: Final[Mapping[str, Any]] = {
     "NewKey": {"name": "Till 3", "scopes": ["contacts:read", "loyalty:award"]},
     "IssuedKey": {
@@ -678,6 +811,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "Score": {"answers": 8, "score": 75.0, "margin": None, "mean": 4.13, "good_share": 75.0},
     "SurveyResult": _RESULT,
     "SurveyResults": {"survey_id": _SURVEY, "kind": "csat", "total": {**_RESULT, "group": None}, "groups": [_RESULT]},
+    **REPORTS,
     "Disclosure": {
         "contact_id": _CONTACT, "disclosed_at": _NOW,
         "sections": {"contact": [{"id": _CONTACT, "name": "Sari Dewi"}], "tags": [{"tag": "vip", "created_at": _THEN}]},

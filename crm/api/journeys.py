@@ -73,7 +73,10 @@ async def create_journey_rules(
 
 @get("/journey-rules", scopes={"insights:read"})
 async def list_journey_rules(session: Session, cursor: Cursor = None, limit: Limit = 50) -> Page[JourneyRules]:
-    """List all versions of the rules, those of now first; the last, version 0, are the usual ones."""
+    """List the versions of the rules.
+
+    Those of now come first; the last, version 0, are the usual ones.
+    """
     before = paging.decode(cursor, int)
     found = await journey_rules.page(session, before=before[0] if before else None, limit=limit + 1)
     return paging.page_of(found, limit=limit, key=lambda one: (one.version,))

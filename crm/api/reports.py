@@ -8,17 +8,22 @@ from litestar import Response
 from litestar.params import QueryParameter
 
 from crm.api import moments, tables
+from crm.api.loyalty import ProgramId
 from crm.api.routes import AnyRequest, get
 from crm.care.scores import Kind
 from crm.care.surveys import SurveyNotFound
 from crm.db.session import Session
-from crm.insights import replies, trends, volumes
+from crm.insights import case_reports, overview, replies, self_service, trends, volumes
 from crm.insights.bounds import ReportTooLong
+from crm.insights.case_reports import CaseReport, CaseRow
+from crm.insights.overview import Figure, Overview
 from crm.insights.periods import InvalidPeriod, Step
 from crm.insights.replies import ReplyReport, ReplyRow
 from crm.insights.satisfaction import Aspect
+from crm.insights.self_service import SelfServiceReport, SelfServiceRow
 from crm.insights.trends import Trend, TrendRow
 from crm.insights.volumes import By, VolumeReport, VolumeRow
+from crm.loyalty.programs import ProgramNotFound
 
 From = Annotated[
     str | None,
@@ -103,4 +108,61 @@ async def report_surveys(
     return tables.answer(request, report, rows=report.rows, of=TrendRow)
 
 
-handlers = [report_volume, report_replies, report_surveys]
+@get("/insights/cases", scopes={"insights:read"}, problems=PROBLEMS, also=(tables.CSV,))
+async def report_cases(
+    session: Session, request: AnyRequest, now: datetime, first: From = None, last: To = None, every: Every = "month",
+    zone: Zone = None,
+    group_by: Annotated[
+        case_reports.Aspect | None, QueryParameter(description="The same for each of these in each period.")
+    ] = None,
+) -> Response[CaseReport]:  # fmt: skip
+    """Read how cases went.
+
+    Of those that were opened in each period: how long the first reply and the resolution took, in working time and by
+    the clock on the wall, how many were late, and how many were opened again. The agent is who resolved a case, or else
+    who has it. Without days, the last twelve periods. With `Accept: text/csv`, the rows as a table.
+    """
+    report = await case_reports.read(
+        session, first=moments.day("from", first), last=moments.day("to", last), by=every,
+        zone=moments.zone("time_zone", zone), group_by=group_by, now=now,
+    )  # fmt: skip
+    return tables.answer(request, report, rows=report.rows, of=CaseRow)
+
+
+@get("/insights/self-service", scopes={"insights:read"}, problems=PROBLEMS, also=(tables.CSV,))
+async def report_self_service(
+    session: Session, request: AnyRequest, now: datetime, first: From = None, last: To = None, every: Every = "month",
+    zone: Zone = None,
+) -> Response[SelfServiceReport]:  # fmt: skip
+    """Read how far customers help themselves.
+
+    From searches by way of articles to what helped, and what the bot answered or handed over to people. Without days,
+    the last twelve periods. With `Accept: text/csv`, the periods as a table.
+    """
+    report = await self_service.read(
+        session, first=moments.day("from", first), last=moments.day("to", last), by=every,
+        zone=moments.zone("time_zone", zone), now=now,
+    )  # fmt: skip
+    return tables.answer(request, report, rows=report.rows, of=SelfServiceRow)
+
+
+@get("/insights/overview", scopes={"insights:read"}, problems=(*PROBLEMS, ProgramNotFound), also=(tables.CSV,))
+async def report_overview(
+    session: Session, request: AnyRequest, now: datetime, program: ProgramId = None, first: From = None,
+    last: To = None, zone: Zone = None,
+) -> Response[Overview]:  # fmt: skip
+    """Read the main numbers of everything.
+
+    Points, members and what they are owed, what came in and how it was answered, cases, surveys, self-service, and why
+    customers wrote. Without days, of the last thirty; at most 366. With `Accept: text/csv`, one number a row.
+    """
+    found = await overview.read(
+        session, program_id=program, first=moments.day("from", first), last=moments.day("to", last),
+        zone=moments.zone("time_zone", zone), now=now,
+    )  # fmt: skip
+    return tables.answer(request, found, rows=overview.figures(found), of=Figure)
+
+
+handlers = [
+    report_volume, report_replies, report_surveys, report_cases, report_self_service, report_overview,
+]  # fmt: skip

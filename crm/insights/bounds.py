@@ -7,7 +7,7 @@ from typing import Final
 
 from crm.errors import Unavailable
 
-SECONDS_MAX: Final = 15
+SECONDS_MAX: Final = 20
 
 
 class ReportTooLong(Unavailable):

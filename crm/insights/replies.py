@@ -20,7 +20,7 @@ HUMAN: Final = """(
 """Of an interaction `i`: whether it is a message that a person of ours wrote."""
 
 # No message of a thread is older than the thread.
-_REPLIES: Final = f"""
+REPLIES: Final = f"""
     WITH said AS (
         SELECT t.contact_id, t.id, t.channel, i.occurred_at, i.direction, {HUMAN} AS is_human,
             min(i.occurred_at) FILTER (WHERE i.direction = 'inbound') OVER (PARTITION BY t.contact_id, t.id) AS asked_at
@@ -79,7 +79,7 @@ async def read(
     async with bounded():
         local = await zones.of(session, named=zone)
         span = periods.of_report(first, last, by=by, zone=local, now=now)
-        rows = await session.fetch(_REPLIES, span.starts_at, span.ends_at)
+        rows = await session.fetch(REPLIES, span.starts_at, span.ends_at)
     total = next((_row(row) for row in rows if row["is_total"]), ReplyRow(None, 0, 0, 0, 0, None, None))
     channels = [_row(row) for row in rows if not row["is_total"]]
     return ReplyReport(local.key, span.first, span.last, total, channels)

@@ -123,6 +123,12 @@ async def points(
     return PointsReport(program.id, program.name, program.time_zone, by, shown, total)
 
 
+async def moved(session: Session, *, program_id: UUID, span: Span) -> PointsPeriod:
+    """What moved in some local days of any time zone, together."""
+    row = await session.fetchrow(POINTS, program_id, [span.starts_at], span.starts_at, span.ends_at)
+    return _period(span, row)
+
+
 async def cohorts(
     session: Session, *, program_id: UUID, first: date | None, last: date | None, now: datetime
 ) -> CohortReport:

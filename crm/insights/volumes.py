@@ -21,7 +21,7 @@ ROWS_MAX: Final = 20_000
 
 # The borders come from Python, so that Postgres' own time zones have no say in them: `$4` says of each of them where
 # what lies behind it is counted.
-_COUNTS: Final = f"""
+COUNTS: Final = f"""
     SELECT channel, direction, ($4::int[])[width_bucket(occurred_at, $3::timestamptz[])] AS place, count(*) AS count
     FROM interactions
     WHERE occurred_at >= $1 AND occurred_at < $2 AND direction IS NOT NULL AND ($5::text IS NULL OR kind = $5)
@@ -75,7 +75,7 @@ async def read(
         step: Step = "day" if by == "hour" else by
         span = periods.of_report(first, last, by=step, zone=local, now=now)
         borders, places = _hourly(span) if by == "hour" else _stepwise(span, step)
-        rows = await session.fetch(_COUNTS, span.starts_at, span.ends_at, borders, places, kind)
+        rows = await session.fetch(COUNTS, span.starts_at, span.ends_at, borders, places, kind)
     if len(rows) > ROWS_MAX:
         raise InvalidPeriod(
             f"A report has at most {ROWS_MAX} rows: ask for fewer days, for longer periods, or for one kind.",

@@ -253,6 +253,10 @@ def test_a_repeat_by_natural_key_answers_200_beside_201():
 def test_another_form_of_an_answer_is_documented_beside_the_first():
     for name, media_types in (
         ("report_points", ["application/json", "text/csv"]), ("report_cohorts", ["application/json", "text/csv"]),
+        *(
+            (f"report_{name}", ["application/json", "text/csv"])
+            for name in ("volume", "replies", "surveys", "cases", "self_service", "journey", "overview")
+        ),
         ("show_statement", ["text/html"]), ("get_statement", ["application/json"]),
     ):  # fmt: skip
         content = OPERATIONS[name][2]["responses"]["200"]["content"]

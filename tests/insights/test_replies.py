@@ -70,7 +70,8 @@ async def test_the_report_says_what_a_count_by_hand_says(session):
         said = [
             Said(
                 at + rolled.randrange(20_000) * SECOND, rolled.choice(["inbound", "outbound", "internal"]),
-                rolled.choice(["key:desk", "key:desk", "bot", "playbook:x"]), rolled.choice([AUTOMATIC, {"by": "bot"}, {}, {}, {}, {}]),
+                rolled.choice(["key:desk", "key:desk", "bot", "playbook:x"]),
+                rolled.choice([AUTOMATIC, {"by": "bot"}, {}, {}, {}, {}]),
             )
             for _ in range(rolled.randrange(1, 6))
         ]  # fmt: skip
