@@ -40,6 +40,7 @@ from crm.api import (
     members,
     memberships,
     merges,
+    message_templates,
     messages,
     offers,
     programs,
@@ -55,6 +56,7 @@ from crm.api import (
     surveys,
     tasks,
     threads,
+    trials,
     voucher_pools,
     vouchers,
 )
@@ -104,6 +106,8 @@ V1 = [
     *exports.handlers,
     *threads.handlers,
     *channel_accounts.handlers,
+    *trials.handlers,
+    *message_templates.handlers,
     *deliveries.handlers,
     *inbox.handlers,
 ]
