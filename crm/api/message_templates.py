@@ -22,7 +22,7 @@ from crm.db.session import Session
 from crm.inbox import previews, templates
 from crm.inbox.house import House
 from crm.inbox.outbound import Draft
-from crm.inbox.previews import Preview
+from crm.inbox.previews import MessagePreview
 from crm.inbox.templates import (
     ApprovedText,
     MessageTemplate,
@@ -122,7 +122,7 @@ class MessageTemplatePatch(Patch):
     provider_template: ApprovedTextPatch | None = None
 
 
-class NewPreview(Body):
+class NewMessagePreview(Body):
     """For whom it is filled in, and how it would be sent."""
 
     contact_id: UUID
@@ -194,8 +194,8 @@ async def delete_message_template(session: Session, template_id: FromPath[UUID])
     status_code=200,
 )
 async def preview_message_template(
-    session: Session, template_id: FromPath[UUID], data: NewPreview, house: House, now: datetime
-) -> Preview:
+    session: Session, template_id: FromPath[UUID], data: NewMessagePreview, house: House, now: datetime
+) -> MessagePreview:
     """Fill a message template in for a contact.
 
     Nothing is sent or kept. The answer says what the message would be, and what its channel would not take.

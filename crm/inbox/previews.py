@@ -31,7 +31,7 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class MessagePreview:
     """A message as it would be: on which channel, if one is found, and in which language.
 
     `warnings` let it go all the same; for `refusals` it would not be taken now. `waits_until` is when it would go.
@@ -56,7 +56,7 @@ async def preview(
     draft: Draft,
     house: House,
     now: datetime,
-) -> Preview:
+) -> MessagePreview:
     """A template filled in for somebody, sent as `draft` says.
 
     Raises TemplateNotFound, ContactNotFound, UnknownVariable, TemplateNotFilled.
@@ -74,7 +74,7 @@ async def preview(
         waits_until = verdict.until if isinstance(verdict, Postponed) else None
     except CrmError as refusal:
         refusals.append(Remark(refusal.code, refusal.detail))
-    return Preview(
+    return MessagePreview(
         filled.language, channel, filled.text, filled.subject, filled.provider_template,
         _warnings(channel, filled.text, filled.subject), refusals, waits_until,
     )  # fmt: skip
