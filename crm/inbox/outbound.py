@@ -102,7 +102,7 @@ class NotResendable(Conflict):
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class MessageReason:
     """Why a message failed, waits, or is in doubt: `until` when, if it waits."""
 
     code: str
@@ -168,7 +168,7 @@ class OutboundMessage:
     attempts: int
     sent_at: datetime | None
     external_id: str | None
-    error: Reason | None
+    error: MessageReason | None
     resend_of: UUID | None
     by: str
     created_at: datetime
@@ -209,7 +209,7 @@ async def send(
     verdict = await judge(session, contact_id=contact_id, draft=draft, route=route, house=house, at=due_at, now=now)
     if isinstance(verdict, Postponed):
         due_at = verdict.until
-        reason = Reason(verdict.code, clearance.WAITS[verdict.code], due_at)
+        reason = MessageReason(verdict.code, clearance.WAITS[verdict.code], due_at)
     message_id = uuid7()
     message = OutboundMessage(
         id=message_id, contact_id=contact_id, channel_account_id=route.account.id, channel=route.channel,
@@ -371,7 +371,7 @@ def view(row: Record) -> OutboundMessage:
         **values, "channel_account_id": row["account_id"], "text": row["body"], "status": status,
         "provider_template": _converted(row["provider_template"], ProviderTemplate),
         "identity": reached(row["identity"]), "sent_to": reached(row["sent_to"]),
-        "error": _converted(error, Reason),
+        "error": _converted(error, MessageReason),
     })  # fmt: skip
 
 
