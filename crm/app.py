@@ -49,6 +49,8 @@ from crm.api import (
     members,
     memberships,
     merges,
+    message_templates,
+    messages,
     offers,
     programs,
     purchases,
@@ -65,6 +67,7 @@ from crm.api import (
     tasks,
     threads,
     tiers,
+    trials,
     voucher_pools,
     vouchers,
 )
@@ -73,7 +76,7 @@ from crm.api.inbox_metrics import InboxMetrics
 from crm.assistant.language_model import LanguageModel
 from crm.db.session import Database
 from crm.db.vault import Vault
-from crm.inbox.happenings import House
+from crm.inbox.house import House
 from crm.inbox.reception import Reception
 from crm.settings import Settings
 
@@ -98,6 +101,7 @@ V1 = [
     *case_settings.handlers,
     *agents.handlers,
     *interactions.handlers,
+    *messages.handlers,
     *programs.handlers,
     *earning_rules.handlers,
     *tiers.handlers,
@@ -124,21 +128,21 @@ V1 = [
     *exports.handlers,
     *threads.handlers,
     *channel_accounts.handlers,
+    *trials.handlers,
+    *message_templates.handlers,
     *deliveries.handlers,
     *inbox.handlers,
 ]
 
 
 def create_app(
-    database: Callable[[], AbstractAsyncContextManager[Database]], *, region: str = "ID", vault: Vault | None = None,
-    thread_gap: timedelta = timedelta(days=1), model: LanguageModel | None = None,
+    database: Callable[[], AbstractAsyncContextManager[Database]], *, house: House | None = None,
+    vault: Vault | None = None, model: LanguageModel | None = None,
 ) -> tuple[Litestar, ASGIApp]:  # fmt: skip
     """The Litestar application and, around it, what a server should call.
 
-    `database` opens the pool when the application starts and closes it when it stops. `region` is the country of phone
-    numbers that are written without one. Without a `vault`, nobody can read secrets any more when the application has
-    stopped. `thread_gap` is how long nothing is said between two threads. Without a `model` the assistant answers by
-    rules.
+    `database` opens the pool when the application starts and closes it when it stops. Without a `vault`, nobody can
+    read secrets any more when the application has stopped. Without a `model` the assistant answers by rules.
     Raises RuntimeError for a route without declared scopes, and for one that is a member's by its path or by its scope
     only.
     """
@@ -172,13 +176,13 @@ def create_app(
         openapi_config=None,  # the contract is crm.api.contract's
     )
     app.state.registry = registry
-    app.state.region = region
+    app.state.house = house or House("ID", timedelta(days=1))
+    app.state.region = app.state.house.region
     app.state.model = model
     app.state.turnstile = help_center.turnstile()
     app.state.exporting = asyncio.Semaphore(exports.EXPORTS_MAX)
     app.state.inbox_metrics = InboxMetrics(registry)
     app.state.vault = vault or Vault(secrets.token_hex())
-    app.state.house = House(region, thread_gap)
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             if "OPTIONS" in handler.http_methods:
@@ -206,10 +210,8 @@ def app_factory() -> ASGIApp:
         finally:
             await pool.close()
 
-    return create_app(
-        database, region=settings.default_region, vault=Vault.of(settings),
-        thread_gap=timedelta(hours=settings.thread_gap_hours), model=LanguageModel.of(
-            url=settings.assistant_url, model=settings.assistant_model, key=settings.assistant_key,
-            seconds=settings.assistant_seconds,
-        ),
-    )[1]  # fmt: skip
+    model = LanguageModel.of(
+        url=settings.assistant_url, model=settings.assistant_model, key=settings.assistant_key,
+        seconds=settings.assistant_seconds,
+    )  # fmt: skip
+    return create_app(database, house=House.of(settings), vault=Vault.of(settings), model=model)[1]

@@ -41,6 +41,8 @@ _CASE_BEFORE: Final = "0198f3c0-9a8b-7c6d-8e5f-4a3b2c1d0e9f"
 _SLA_ID: Final = "0198f3c1-1b2c-7d3e-8f40-5b6c7d8e9fa0"
 _CALENDAR: Final = "0198f3c1-2c3d-7e4f-9051-6c7d8e9fa0b1"
 _CASE_RULE: Final = "0198f3c1-3d4e-7f50-a162-7d8e9fa0b1c2"
+_SENT: Final = "0198f3c0-6273-7485-8f91-a2b3c4d5e6f7"
+_READY: Final = "0198f3a2-3f8d-7a4b-bc62-5d7f9a1b3c04"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _LATER: Final = "2026-12-01T17:00:00Z"
 _NOW: Final = "2026-11-01T09:31:27.482915Z"
@@ -131,6 +133,17 @@ _INTAKE: Final[Mapping[str, Any]] = {
     "assignment": {"mode": "least_busy", "agent": None, "team": "shop", "skills": []},
 }  # fmt: skip
 _KEPT: Final[Mapping[str, Any]] = {"status": "active", "version": 1, "created_at": _THEN, "updated_at": _THEN}
+_TEMPLATE: Final[Mapping[str, Any]] = {
+    "name": "order_ready", "channels": ["whatsapp", "email"], "variables": ["order_ref"],
+    "variants": {
+        "en": {"text": "Hello {{ contact.greeting }}, order {{ order_ref }} is ready.",
+               "subject": "Order {{ order_ref }}"},
+    },
+    "provider_template": {
+        "name": "order_ready", "languages": {"en": "en_US"},
+        "parameters": ["{{ contact.given_name }}", "{{ order_ref }}"],
+    },
+}  # fmt: skip
 _CONSENT: Final[Mapping[str, Any]] = {
     "channel": "whatsapp", "purpose": "marketing", "status": "granted", "legal_basis": "consent", "source": "web-form",
     "external_id": "signup-8812", "occurred_at": _THEN,
@@ -794,6 +807,37 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "note": None, "due_at": _LATER, "assignee": "Rina", "case_id": None, "status": "open", "version": 1,
         "created_at": _NOW, "created_by": "key:desk", "updated_at": _NOW, "ended_at": None, "ended_by": None,
     },
+    "NewMessage": {
+        "text": "Hello Sari, your order is ready.", "channel": "whatsapp", "purpose": "service", "human": True,
+    },
+    "NewResend": {},
+    "OutboundMessage": {
+        "id": _SENT, "contact_id": _CONTACT, "channel_account_id": _ACCOUNT, "channel": "whatsapp",
+        "purpose": "service", "status": "delivered", "subject": None, "text": "Hello Sari, your order is ready.",
+        "template_id": None, "provider_template": None, "identity": None,
+        "sent_to": {"kind": "whatsapp", "value": "628123456789", "account": ""}, "human": True, "thread_id": _THREAD,
+        "case_id": None, "due_at": _NOW, "attempts": 1, "sent_at": _NOW, "external_id": "wamid.Y", "error": None,
+        "resend_of": None, "by": "key:desk", "created_at": _NOW, "updated_at": _NOW,
+    },
+    "NewTestMessage": {"identity": {"kind": "whatsapp", "value": "+62 812-3456-789"}},
+    "TestMessage": {
+        "id": "0198f3c0-7384-7596-9fa2-b3c4d5e6f708", "channel_account_id": _ACCOUNT, "sent_to": "…789",
+        "outcome": "sent", "code": None, "detail": None, "external_id": "wamid.Z", "by": "key:desk",
+        "created_at": _NOW,
+    },
+    "NewMessageTemplate": _TEMPLATE,
+    "MessageTemplatePatch": {"variants": {"en": {"text": "Dear {{ contact.given_name }}, your order is ready."}}},
+    "MessageTemplate": {
+        **_TEMPLATE, "id": _READY, "channels": ["whatsapp", "email"], "version": 1, "created_at": _THEN,
+        "created_by": "key:desk", "updated_at": _THEN,
+    },
+    "NewMessagePreview": {"contact_id": _CONTACT, "variables": {"order_ref": "INV-1001"}},
+    "MessagePreview": {
+        "language": "en", "channel": "whatsapp", "text": "Hello Sari, order INV-1001 is ready.",
+        "subject": "Order INV-1001",
+        "provider_template": {"name": "order_ready", "language": "en_US", "parameters": ["Sari", "INV-1001"]},
+        "warnings": [], "refusals": [], "waits_until": None,
+    },
     "NewSurvey": {"name": "After a case", "kind": "csat"},
     "SurveyPatch": {"quarantine_days": 60},
     "Survey": {
@@ -995,6 +1039,10 @@ REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "values_do_not_fit": (
         "Some contacts have another kind of 'favourite_store'. Change it there first; `contact_ids` are a few.",
         {"contact_ids": [_CONTACT]},
+    ),
+    "window_closed": (
+        "They wrote last at 2026-10-30T09:30:00Z; 24 hours after that only an approved template may go.",
+        {"closed_at": "2026-10-31T09:30:00Z", "template_needed": True},
     ),
     "order_ref_reused": ("This order belongs to another contact.", {}),
     "currency_mismatch": ("The program counts in IDR, the purchase is in SGD.", {}),

@@ -137,8 +137,14 @@ async def update_survey(session: Session, survey_id: FromPath[UUID], data: Surve
     "/surveys/{survey_id:uuid}/invitations",
     scopes={"care:write"},
     problems=(
-        SurveyNotFound, SurveyArchived, ContactNotFound, MayNotAsk, RecentlyAsked, CaseNotFound, CaseUnresolved,
-    ),  # fmt: skip
+        SurveyNotFound,
+        SurveyArchived,
+        ContactNotFound,
+        MayNotAsk,
+        RecentlyAsked,
+        CaseNotFound,
+        CaseUnresolved,
+    ),
 )
 async def invite_to_survey(
     session: Session, survey_id: FromPath[UUID], data: NewInvitation, by: str, now: datetime,

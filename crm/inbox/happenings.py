@@ -1,18 +1,18 @@
 """What the events of an account's deliveries come to: each kind is carried out where it belongs, many at a time."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
 
 from crm.db.session import Session
 from crm.errors import CrmError, Invalid
-from crm.inbox import aftermath, consents, facts, heard, mentions, messages, orders, persons, privacy
+from crm.inbox import aftermath, consents, facts, heard, mentions, messages, orders, persons, privacy, settling
 from crm.inbox.accounts import Opened
 from crm.inbox.aftermath import Became
 from crm.inbox.deliveries import EventOutcome
 from crm.inbox.heard import Heard, Outcomes
+from crm.inbox.house import House
 from crm.inbox.messages import Tale
 from crm.inbox.persons import Wanted
 from crm.interactions import timeline
@@ -44,20 +44,13 @@ class NobodyKnown(Invalid):
     title = "Nobody can be found by what is said of the person"
 
 
-@dataclass(frozen=True, slots=True)
-class House:
-    """What is the same for all accounts: the `region` of phone numbers without one, the `gap` between threads."""
-
-    region: str
-    gap: timedelta
-
-
 async def apply(session: Session, *, account: Opened, events: Sequence[Heard], house: House, now: datetime) -> Outcomes:
     """Carry out the events, in few statements; what came of each by its number.
 
     What a rule of ours refuses is an outcome too; anything else is raised, and leaves the transaction useless.
     """
     outcomes: Outcomes = {}
+    await settling.recognize(session, account=account, events=events, now=now)
     # Before the others, which may come from an address that is only told of here.
     outcomes |= await _identify(session, account, _of(Identified, events), house, now)
     outcomes |= await _tell(session, account, [one for one in events if isinstance(one.event, Personal)], house, now)

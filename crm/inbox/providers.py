@@ -1,10 +1,24 @@
 """Which providers are known, and what holds for the deliveries of each."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from crm.errors import FieldError, Invalid
 from crm.interactions.channels import adapters
 from crm.interactions.channels.deliveries import Adapter
+from crm.interactions.channels.outgoing import Sender
+from crm.interactions.channels.senders import (
+    imap,
+    instagram,
+    line,
+    mailgun,
+    messenger,
+    postmark,
+    sendgrid,
+    telegram,
+    twilio,
+    whatsapp,
+)
 
 BODY_MAX: Final = 5_000_000
 MAIL_BODY_MAX: Final = 64_000_000
@@ -20,6 +34,21 @@ class UnknownProvider(Invalid):
     title = "There is no such provider"
 
 
+SENDERS: Final[Mapping[str, Sender]] = {
+    "imap": imap,
+    "instagram": instagram,
+    "line": line,
+    "mailgun": mailgun,
+    "messenger": messenger,
+    "postmark": postmark,
+    "sendgrid": sendgrid,
+    "telegram": telegram,
+    "twilio": twilio,
+    "whatsapp": whatsapp,
+}
+"""Those by which messages go out."""
+
+
 def adapter(provider: str) -> Adapter:
     """How a provider's deliveries are read. Raises UnknownProvider."""
     found = ADAPTERS.get(provider)
@@ -29,6 +58,14 @@ def adapter(provider: str) -> Adapter:
             f"The providers are {known}.", errors=[FieldError("/provider", "unknown_provider", "is not known")]
         )
     return found
+
+
+def secrets(provider: str) -> tuple[str, ...]:
+    """The names of the secrets that an account at a provider may have: for what comes in, and for what goes out."""
+    names = (ADAPTERS[provider].SECRETS if provider in ADAPTERS else ()) + (
+        SENDERS[provider].SECRETS if provider in SENDERS else ()
+    )
+    return tuple(dict.fromkeys(names))
 
 
 def body_max(provider: str) -> int:

@@ -18,7 +18,7 @@ from crm.errors import Conflict, CrmError, NotFound, Unavailable
 from crm.inbox import accounts, deliveries, mailboxes, processing, providers
 from crm.inbox.accounts import LastError, Opened
 from crm.inbox.deliveries import DeliveryNotFound, DeliveryView
-from crm.inbox.happenings import House
+from crm.inbox.house import House
 from crm.interactions.channels.deliveries import Delivery, Reply, SignatureInvalid
 
 CACHE_SECONDS: Final = 5.0

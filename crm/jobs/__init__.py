@@ -11,6 +11,7 @@ from crm.contacts.segments import EVALUATE as EVALUATE_SEGMENT
 from crm.exchange.imports import JOB as RUN_IMPORT
 from crm.exchange.reversions import JOB as REVERT_IMPORT
 from crm.inbox.deliveries import JOB as PROCESS_DELIVERIES
+from crm.inbox.outbound import JOB as SEND_MESSAGES
 from crm.inbox.privacy import JOB as CARRY_OUT_PRIVACY_REQUESTS
 from crm.jobs import (
     backtests,
@@ -20,6 +21,7 @@ from crm.jobs import (
     imports,
     inbox,
     mailboxes,
+    messages,
     nights,
     privacy,
     segments,
@@ -46,6 +48,7 @@ JOBS: Mapping[str, Job] = {
     REVERT_IMPORT: imports.revert_import,
     CARRY_OUT_PRIVACY_REQUESTS: privacy.carry_out_privacy_requests,
     PROCESS_DELIVERIES: inbox.process_deliveries,
+    SEND_MESSAGES: messages.send_messages,
     SCAN_FOR_DUPLICATES: duplicates.scan_for_duplicates,
 }
 
@@ -67,6 +70,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     "close_cases": Schedule("7 * * * *", cases.close_cases),
     "process_due_deliveries": Schedule("* * * * *", inbox.process_due_deliveries),
     "carry_out_due_privacy_requests": Schedule("*/5 * * * *", privacy.carry_out_due_privacy_requests),
+    "send_due_messages": Schedule("* * * * *", messages.send_due_messages),
     "watch_for_silence": Schedule("*/5 * * * *", inbox.watch_for_silence),
     "poll_mailboxes": Schedule("* * * * *", mailboxes.poll_mailboxes),
     "purge_deliveries": Schedule("41 2 * * *", inbox.purge_deliveries),
