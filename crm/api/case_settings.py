@@ -12,13 +12,13 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from crm.api import paging
-from crm.api.cases import AgentId, Category, Names
+from crm.api.cases import AgentId, Category, Names, NewAssignment
 from crm.api.conditions import ConditionBody
 from crm.api.etags import IfMatch, etag, version_of
 from crm.api.interactions import Channel
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import get, patch, post
-from crm.api.schemas import YEAR_MAX, YEAR_MIN, Body, Code, Duration, Line, Patch, TimeZone
+from crm.api.schemas import YEAR_MAX, YEAR_MIN, Body, Duration, Line, Patch, TimeZone
 from crm.care import calendars, case_rules, policies
 from crm.care.calendars import (
     WEEKDAYS,
@@ -31,11 +31,18 @@ from crm.care.calendars import (
 from crm.care.case_rules import Action, Assignment, CaseRule, CaseRuleNotFound, StaleCaseRule, TooManyCaseRules
 from crm.care.casework import Priority
 from crm.care.clocks import Metric
-from crm.care.policies import Escalation, Policy, PolicyNotFound, StalePolicy, TooManyPolicies, UnknownCalendar
+from crm.care.policies import (
+    Escalation,
+    SlaPolicy,
+    SlaPolicyNotFound,
+    StaleSlaPolicy,
+    TooManySlaPolicies,
+    UnknownCalendar,
+)
 from crm.contacts.conditions import InvalidCondition
 from crm.db import idempotency
 from crm.db.session import Session
-from crm.loyalty.vocabulary import VOCABULARY
+from crm.vocabulary import VOCABULARY
 
 SPANS_MAX: Final = 10
 EXCEPTIONS_MAX: Final = 1_000
@@ -105,7 +112,7 @@ Targets = Annotated[
 ]
 
 
-class NewCalendar(Body):
+class NewBusinessCalendar(Body):
     """When people are at work, by the clock on the wall of a time zone."""
 
     name: Line
@@ -114,7 +121,7 @@ class NewCalendar(Body):
     exceptions: Annotated[Exceptions, Field(default_factory=dict)]
 
 
-class CalendarPatch(Patch):
+class BusinessCalendarPatch(Patch):
     """What can change; `hours` and `exceptions` are given whole."""
 
     name: Line | None = None
@@ -142,7 +149,7 @@ class EscalationBody(Body):
 Escalations = Annotated[list[EscalationBody], Field(max_length=ESCALATIONS_MAX)]
 
 
-class NewPolicy(Body):
+class NewSlaPolicy(Body):
     """How fast cases have to be answered and resolved. Without a calendar, time counts around the clock.
 
     Conditions may ask `case.priority`, `case.category`, `case.channel`, `case.subject` and `case.tags` besides the
@@ -159,7 +166,7 @@ class NewPolicy(Body):
     reopen_within: Annotated[Period, Field(default_factory=lambda: timedelta(days=7), validate_default=False)]
 
 
-class PolicyPatch(Patch):
+class SlaPolicyPatch(Patch):
     """What can change, for cases that are opened or change their kind from now on."""
 
     name: Line | None = None
@@ -177,19 +184,6 @@ class PolicyPatch(Patch):
     })  # fmt: skip
 
 
-class AssignmentBody(Body):
-    """Who gets the cases: one agent, or one of a team who has all of the skills, by turns or the least busy."""
-
-    mode: Literal["manual", "round_robin", "least_busy"]
-    agent: AgentId | None = None
-    team: Code | None = None
-    skills: Annotated[Names, Field(default_factory=list)]
-
-    def assignment(self) -> Assignment:
-        """The same, for the rule."""
-        return Assignment(self.mode, self.agent, self.team, list(self.skills))
-
-
 Channels = Annotated[list[Channel], Field(max_length=20)]
 Accounts = Annotated[list[UUID], Field(max_length=100)]
 Keywords = Annotated[list[Line], Field(max_length=KEYWORDS_MAX, description="Whole words, however they are written.")]
@@ -198,6 +192,7 @@ Keywords = Annotated[list[Line], Field(max_length=KEYWORDS_MAX, description="Who
 class NewCaseRule(Body):
     """Which messages of customers become cases, and of what kind; or which never do.
 
+    It is about messages that belong to no open case and are not older than a week when they are recorded.
     Conditions may ask `message.channel`, `message.account_id`, `message.subject`, `message.body` and
     `message.new_thread` besides the fields of contacts and `open_cases`.
     """
@@ -213,7 +208,7 @@ class NewCaseRule(Body):
     category: Category | None = None
     priority: Priority = "normal"
     tags: Annotated[Names, Field(default_factory=list)]
-    assignment: AssignmentBody | None = None
+    assignment: NewAssignment | None = None
 
 
 class CaseRulePatch(Patch):
@@ -230,7 +225,7 @@ class CaseRulePatch(Patch):
     category: Category | None = None
     priority: Priority | None = None
     tags: Names | None = None
-    assignment: AssignmentBody | None = None
+    assignment: NewAssignment | None = None
     status: Literal["active", "archived"] | None = None
 
     not_nullable = frozenset({
@@ -246,7 +241,7 @@ class CaseRulePatch(Patch):
     headers=("ETag", "Location"),
 )
 async def create_business_calendar(
-    session: Session, data: NewCalendar, now: datetime, once: idempotency.Request | None
+    session: Session, data: NewBusinessCalendar, now: datetime, once: idempotency.Request | None
 ) -> Response[BusinessCalendar]:
     """Create a business calendar."""
     await idempotency.begin(session, request=once)
@@ -280,7 +275,7 @@ async def get_business_calendar(session: Session, calendar_id: FromPath[UUID]) -
     headers=("ETag",),
 )
 async def update_business_calendar(
-    session: Session, calendar_id: FromPath[UUID], data: CalendarPatch, now: datetime, if_match: IfMatch = None
+    session: Session, calendar_id: FromPath[UUID], data: BusinessCalendarPatch, now: datetime, if_match: IfMatch = None
 ) -> Response[BusinessCalendar]:
     """Change a business calendar.
 
@@ -296,30 +291,30 @@ async def update_business_calendar(
 @post(
     "/sla-policies",
     scopes={"care:write"},
-    problems=(InvalidCondition, UnknownCalendar, TooManyPolicies),
+    problems=(InvalidCondition, UnknownCalendar, TooManySlaPolicies),
     headers=("ETag", "Location"),
 )
 async def create_sla_policy(
-    session: Session, data: NewPolicy, now: datetime, once: idempotency.Request | None
-) -> Response[Policy]:
+    session: Session, data: NewSlaPolicy, now: datetime, once: idempotency.Request | None
+) -> Response[SlaPolicy]:
     """Create an SLA policy, for the cases that are opened from now on."""
     await idempotency.begin(session, request=once)
-    definition = {name: getattr(data, name) for name in NewPolicy.model_fields}
+    definition = {name: getattr(data, name) for name in NewSlaPolicy.model_fields}
     definition["escalations"] = [each.escalation() for each in data.escalations]
     policy = await policies.create(session, vocabulary=VOCABULARY, definition=definition, once=once, now=now)
     return Response(policy, headers=etag(policy.version) | {"Location": f"/v1/sla-policies/{policy.id}"})
 
 
 @get("/sla-policies", scopes={"care:read"})
-async def list_sla_policies(session: Session, cursor: Cursor = None, limit: Limit = 50) -> Page[Policy]:
+async def list_sla_policies(session: Session, cursor: Cursor = None, limit: Limit = 50) -> Page[SlaPolicy]:
     """List SLA policies in the order in which they are tried."""
     after = paging.decode(cursor, int, UUID)
     found = await policies.page(session, after=_place(after), limit=limit + 1)
     return paging.page_of(found, limit=limit, key=lambda policy: (policy.position, policy.id))
 
 
-@get("/sla-policies/{policy_id:uuid}", scopes={"care:read"}, problems=(PolicyNotFound,), headers=("ETag",))
-async def get_sla_policy(session: Session, policy_id: FromPath[UUID]) -> Response[Policy]:
+@get("/sla-policies/{policy_id:uuid}", scopes={"care:read"}, problems=(SlaPolicyNotFound,), headers=("ETag",))
+async def get_sla_policy(session: Session, policy_id: FromPath[UUID]) -> Response[SlaPolicy]:
     """Read an SLA policy."""
     policy = await policies.get(session, policy_id=policy_id)
     return Response(policy, headers=etag(policy.version))
@@ -328,12 +323,12 @@ async def get_sla_policy(session: Session, policy_id: FromPath[UUID]) -> Respons
 @patch(
     "/sla-policies/{policy_id:uuid}",
     scopes={"care:write"},
-    problems=(PolicyNotFound, StalePolicy, InvalidCondition, UnknownCalendar),
+    problems=(SlaPolicyNotFound, StaleSlaPolicy, InvalidCondition, UnknownCalendar),
     headers=("ETag",),
 )
 async def update_sla_policy(
-    session: Session, policy_id: FromPath[UUID], data: PolicyPatch, now: datetime, if_match: IfMatch = None
-) -> Response[Policy]:
+    session: Session, policy_id: FromPath[UUID], data: SlaPolicyPatch, now: datetime, if_match: IfMatch = None
+) -> Response[SlaPolicy]:
     """Change an SLA policy.
 
     Clocks that run keep their targets, until their case changes its priority, category, subject or tags.
@@ -392,7 +387,8 @@ async def update_case_rule(
 
 def _rule(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("assignment") is not None:
-        given["assignment"] = given["assignment"].assignment()
+        wish = given["assignment"]
+        given["assignment"] = Assignment(wish.mode, wish.agent, wish.team, list(wish.skills))
     if "account_ids" in given:
         given["account_ids"] = [str(account_id) for account_id in given["account_ids"]]
     return given

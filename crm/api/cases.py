@@ -33,7 +33,7 @@ from crm.db import idempotency
 from crm.db.session import Session
 from crm.interactions import people
 from crm.interactions.timeline import Interaction, InteractionNotFound
-from crm.loyalty.vocabulary import VOCABULARY
+from crm.vocabulary import VOCABULARY
 
 TAGS_MAX = 20
 BODY_MAX = 20_000
@@ -96,7 +96,7 @@ class CasePatch(Patch):
 
 
 class NewAssignment(Body):
-    """To whom to give a case: to an `agent`, or by turns or to the least busy, of a team and with skills."""
+    """Who gets a case: an `agent` by hand, or one of a team who has all of the skills, by turns or the least busy."""
 
     mode: Literal["manual", "round_robin", "least_busy"]
     agent: AgentId | None = None
@@ -108,6 +108,10 @@ class NewAssignment(Body):
         if (self.mode == "manual") != (self.agent is not None):
             raise PydanticCustomError("agent_by_hand", "an agent is named for `manual`, and only for it")
         return self
+
+    def wish(self) -> Wish:
+        """The same, for the agents to decide on."""
+        return Wish(mode=self.mode, agent=self.agent, team=self.team, skills=tuple(self.skills))
 
 
 class NewReply(Body):
@@ -258,8 +262,7 @@ async def assign_case(
     Nobody gets more than their capacity, nor anything while they are away.
     """
     await idempotency.begin(session, request=once)
-    wish = Wish(mode=data.mode, agent=data.agent, team=data.team, skills=tuple(data.skills))
-    case = await cases.give(session, case_id=case_id, wish=wish, by=by, now=now)
+    case = await cases.give(session, case_id=case_id, wish=data.wish(), by=by, now=now)
     await idempotency.keep(session, request=once, contact_id=case.contact_id, result=case, now=now, status=200)
     return Response(case, headers=etag(case.version))
 
@@ -285,7 +288,7 @@ async def hand_over_case(
     "/cases/{case_id:uuid}/reopening",
     scopes={"care:write"},
     problems=(CaseNotFound, ContactNotFound),
-    repeated="The case itself goes on; it was resolved not long ago.",
+    repeated="The case itself, which goes on: it was live already, or resolved not long before.",
     headers=("ETag", "Location"),
 )
 async def reopen_case(
