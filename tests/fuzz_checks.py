@@ -94,8 +94,11 @@ _FIELD_RULES = frozenset(
         "points_or_reward",  # what a patch leaves has one of them
         "points_for_nobody",  # one side of a referral gets some
         "streak",  # it has neither limits nor units
+        "text_incomplete",  # a new language needs all of it
+        "texts_count",  # what a patch leaves is an article
         "too_large",
         "too_many",
+        "unknown_category",
         "window",  # it must not end before it begins
     }
 )

@@ -183,7 +183,10 @@ async def list_article_searches(
 
 @get("/articles/{article_id:uuid}", scopes={"care:read"}, problems=(ArticleNotFound,), headers=("ETag",))
 async def get_article(session: Session, article_id: FromPath[UUID]) -> Response[Article]:
-    """Read an article in all its languages, with how often it was read and whether it helped."""
+    """Read an article in all its languages.
+
+    The counts say how often it was read, and whether it helped.
+    """
     article = await articles.get(session, article_id=article_id)
     return Response(article, headers=etag(article.version))
 
@@ -192,7 +195,10 @@ async def get_article(session: Session, article_id: FromPath[UUID]) -> Response[
 async def update_article(
     session: Session, article_id: FromPath[UUID], data: ArticlePatch, by: str, now: datetime, if_match: IfMatch = None
 ) -> Response[Article]:
-    """Change an article, publish it or archive it. Each change is a version that can be read later."""
+    """Change an article, publish it or archive it.
+
+    Each change is a version that can be read later.
+    """
     article = await articles.update(
         session, article_id=article_id, changes=data.changes(), version=version_of(if_match), by=by, now=now
     )

@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from crm.api import paging
-from crm.api.contacts import Locale
 from crm.api.interactions import Channel
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import ContactId, get, post
@@ -38,6 +37,11 @@ QuestionText = Annotated[
     str, AfterValidator(_asked), StringConstraints(min_length=1, max_length=QUESTION_MAX),
     Field(json_schema_extra={"pattern": _PRINTED}),
 ]  # fmt: skip
+ReplyLocale = Annotated[
+    str, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,4}$"),
+    Field(examples=["id-ID"]),
+]  # fmt: skip
+"""The language to answer in; of those that the bot does not speak, the question's own words decide."""
 
 
 class NewAssistantReply(Body):
@@ -52,7 +56,7 @@ class NewAssistantReply(Body):
     interaction_id: UUID | None = None
     channel: Channel = "chat"
     thread_id: UUID | None = None
-    locale: Locale | None = None
+    locale: ReplyLocale | None = None
 
     @model_validator(mode="after")
     def _one_question(self) -> "NewAssistantReply":

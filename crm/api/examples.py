@@ -81,6 +81,8 @@ _RESULT: Final[Mapping[str, Any]] = {
     "group": "whatsapp", "invitations": 20, "response_rate": 40.0,
     "score": {"answers": 8, "score": 75.0, "margin": None, "mean": 4.13, "good_share": 75.0},
 }  # fmt: skip
+_ARTICLE_ID: Final = "0198f3c0-5163-7374-8f90-a1b2c3d4e5f6"
+_CATEGORY: Final = "0198f3c0-4f12-7a63-8e5d-9c8b7a6f5e4d"
 _MERGE: Final[Mapping[str, Any]] = {
     "id": "0198f3bd-2e3f-7041-8c5d-6e7f8091a2b3", "contact_id": _CONTACT, "other_contact_id": _FRIEND,
     "status": "merged",
@@ -242,6 +244,23 @@ _FOUND: Final[Mapping[str, Any]] = {
     ],
 }  # fmt: skip
 
+_WRITTEN: Final = {"title": "Redeeming points", "body": "Open **Rewards**, choose one, and press *Redeem*."}
+_SHOWN: Final = {
+    **_WRITTEN, "html": "<p>Open <strong>Rewards</strong>, choose one, and press <em>Redeem</em>.</p>\n",
+}  # fmt: skip
+_ARTICLE: Final[Mapping[str, Any]] = {
+    "id": _ARTICLE_ID, "slug": "redeeming-points", "category_id": _CATEGORY, "status": "published", "version": 1,
+    "created_at": _NOW, "created_by": "key:desk", "updated_at": _NOW, "updated_by": "key:desk", "published_at": _NOW,
+}  # fmt: skip
+_KNOWN_FACT: Final = {
+    "kind": "fact", "name": "balance", "article_id": None, "title": None, "path": None, "as_of": _NOW,
+    "data": {"program": "Kopi Club", "available": 85, "pending": 0, "held": 0},
+}  # fmt: skip
+_REPLIED: Final[Mapping[str, Any]] = {
+    "id": "0198f3c1-6274-7485-90a1-b2c3d4e5f607", "locale": "en", "question": "How many points do I have?",
+    "answer": "You have 85 points in Kopi Club.", "outcome": "answered", "sources": [_KNOWN_FACT], "created_at": _NOW,
+}  # fmt: skip
+
 _ALIKE: Final = [
     {"code": "same_birth_date", "text": "Born on the same day"},
     {"code": "same_sounding_name", "text": "The names sound the same"},
@@ -268,10 +287,6 @@ _CASE_ROW: Final = {
 }  # fmt: skip
 _BACKLOG: Final = {
     "open": 6, "waiting": 4, "unassigned": 1, "unanswered": 3, "overdue": 1, "oldest_created_at": _THEN,
-}  # fmt: skip
-_SELF_SERVICE_ROW: Final = {
-    **_SPAN, "searches": 300, "found": 270, "found_rate": "0.9000", "views": 220, "helpful": 60, "unhelpful": 15,
-    "helpful_rate": "0.8000", "answered": 140, "refused": 5, "handed_over": 55, "answered_rate": "0.7000",
 }  # fmt: skip
 _JOURNEY_RULES: Final = {
     "repeat_purchases": 2, "loyal_purchases": 5, "loyal_within_days": 365, "loyal_tiers": ["Gold"],
@@ -332,8 +347,6 @@ REPORTS: Final[Mapping[str, Any]] = {
         "rows": [_CASE_ROW],
         "backlog": _BACKLOG,
     },
-    "SelfServiceRow": _SELF_SERVICE_ROW,
-    "SelfServiceReport": {**_FRAME, "by": "month", "total": _SELF_SERVICE_ROW, "rows": [_SELF_SERVICE_ROW]},
     "NewJourneyRules": {"loyal_tiers": ["Gold"], "at_risk_after_days": 60, "lost_after_days": 120},
     "Rules": _JOURNEY_RULES,
     "JourneyRules": {"version": 1, "rules": _JOURNEY_RULES, "created_at": _THEN, "by": "key:owner"},
@@ -457,6 +470,58 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     },
     "AttributeDefinition": {
         **_ATTRIBUTE, "description": None, "currency": None, "created_at": _NOW, "updated_at": _NOW,
+    },
+    "NewArticleCategory": {"slug": "points", "names": {"id": "Poin", "en": "Points"}, "position": 1},
+    "ArticleCategoryPatch": {"names": {"en": "Points and rewards"}},
+    "ArticleCategory": {
+        "id": _CATEGORY, "slug": "points", "names": {"id": "Poin", "en": "Points"}, "position": 1, "created_at": _NOW,
+        "updated_at": _NOW,
+    },
+    "NewArticle": {
+        "slug": "redeeming-points", "category_id": _CATEGORY, "status": "published",
+        "texts": {"id": {"title": "Menukar poin", "body": "Buka **Hadiah**, lalu tekan *Tukar*."}, "en": _WRITTEN},
+    },
+    "ArticlePatch": {"status": "published", "texts": {"en": {"title": "How to redeem points"}}},
+    "Article": {**_ARTICLE, "texts": {"en": _SHOWN}, "views_count": 311, "helpful_count": 24, "unhelpful_count": 3},
+    "ArticleSummary": {**_ARTICLE, "titles": {"id": "Menukar poin", "en": "Redeeming points"}},
+    "ArticleVersion": {
+        "article_id": _ARTICLE_ID, "version": 1, "slug": "redeeming-points", "category_id": _CATEGORY,
+        "status": "published", "texts": {"en": _SHOWN}, "by": "key:desk", "made_at": _NOW,
+    },
+    "NewVote": {"helpful": True, "locale": "en"},
+    "FoundArticle": {
+        "id": _ARTICLE_ID, "slug": "redeeming-points", "path": "/help/en/redeeming-points", "locale": "en",
+        "title": "Redeeming points", "category_id": _CATEGORY, "score": 79,
+        "matches": [
+            {"word": "redeem", "found": "redeem", "where": "title"},
+            {"word": "poing", "found": "poin", "where": "title"},
+        ],
+        "snippet": [
+            {"text": "Open Rewards, choose one, and press ", "found": False}, {"text": "Redeem", "found": True},
+        ],
+    },
+    "SearchedWords": {
+        "words": "gandum susu", "searches_count": 17, "found_count": 0, "last_hour": "2026-11-01T09:00:00Z",
+    },
+    "NewAssistantReply": {"text": "How many points do I have?", "channel": "whatsapp"},
+    "AssistantReply": {
+        **_REPLIED, "contact_id": _CONTACT, "channel": "whatsapp", "thread_id": None, "intent": "facts",
+        "reason": "facts", "written_by": "rules", "question_id": "0198f3c1-6275-7596-a1b2-c3d4e5f60718",
+        "answer_id": "0198f3c1-6276-76a7-b2c3-d4e5f6071829", "task_id": None,
+    },
+    "MyQuestion": {"text": "How many points do I have?"},
+    "MyReply": _REPLIED,
+    "SelfServiceResults": {
+        "searches": {"searches_count": 412, "found_count": 371, "found_rate": 90.0},
+        "articles": {"views_count": 655, "helpful_count": 81, "unhelpful_count": 9, "helpful_rate": 90.0},
+        "most_read": [{
+            "article_id": _ARTICLE_ID, "slug": "redeeming-points", "views_count": 311, "helpful_count": 24,
+            "unhelpful_count": 3,
+        }],
+        "assistant": {
+            "questions_count": 240, "answered_count": 190, "courtesies_count": 20, "refused_count": 2,
+            "handed_over_count": 48, "by_model_count": 0, "deflection_rate": 78.2,
+        },
     },
     "NewInteraction": _MESSAGE,
     "InteractionOf": {**_MESSAGE, "identity": {"kind": "whatsapp", "value": "+62 812-3456-789"}},

@@ -39,7 +39,7 @@ _HEADERS: Final = {
 
 def turnstile() -> Turnstile:
     """How many pages a process shows."""
-    return Turnstile(each_second=100, burst=200, of_one_second=5, of_one_burst=40)
+    return Turnstile(each_second=50, burst=200, of_one_second=5, of_one_burst=40)
 
 
 @get("/help", scopes=PUBLIC, media_type="text/html", documented=False, any_parameters=True)

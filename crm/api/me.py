@@ -14,9 +14,8 @@ from litestar import Response
 from litestar.params import FromPath
 
 from crm.api import paging
-from crm.api.assistant import QuestionText
+from crm.api.assistant import QuestionText, ReplyLocale
 from crm.api.auth import MEMBER
-from crm.api.contacts import Locale
 from crm.api.loyalty import PROGRAM, ProgramId
 from crm.api.offers import CLAIMING
 from crm.api.paging import Cursor, Limit, Page, SortBy
@@ -136,7 +135,7 @@ class MyQuestion(Body):
     """Something that the member asks the bot; without a `locale` it is in the language of the text."""
 
     text: QuestionText
-    locale: Locale | None = None
+    locale: ReplyLocale | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,9 +335,10 @@ async def ask_my_assistant(
     people.
     """
     question = Question(data.text, locale=data.locale)
-    return MyReply.of(
-        await replies.answer(database, contact_id=me, question=question, model=model, by=by, once=once, now=now)
+    reply = await replies.answer(
+        database, contact_id=me, question=question, model=model, shown=MyReply.of, by=by, once=once, now=now
     )
+    return MyReply.of(reply)
 
 
 @get("/me/assistant-replies", scopes=MEMBER, problems=(ContactNotFound,))

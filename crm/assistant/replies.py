@@ -1,6 +1,6 @@
 """What the bot answers: each question and its answer stand on the timeline, with what the answer rests on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
@@ -125,13 +125,15 @@ async def answer(
     contact_id: UUID,
     question: Question,
     model: LanguageModel | None,
+    shown: Callable[[AssistantReply], Any] | None = None,
     by: str,
     once: idempotency.Request | None,
     now: datetime,
 ) -> AssistantReply:
     """Answer somebody's question from articles and their own record, or hand it over.
 
-    Holds no transaction while a model thinks. Raises ContactNotFound, InteractionNotFound, NoQuestion.
+    Holds no transaction while a model thinks. `shown` is what a repeated request is answered.
+    Raises ContactNotFound, InteractionNotFound, NoQuestion.
     """
     async with database.begin() as session:
         await idempotency.begin(session, request=once)
@@ -145,7 +147,10 @@ async def answer(
     draft = await _draft(toolbox, text, wanted, contact, before, model)
     async with database.begin() as session:
         await idempotency.begin(session, request=once)
-        return await _keep(session, contact.id, question, locale, wanted.intent, draft, by=by, once=once, now=now)
+        reply = await _keep(session, contact.id, question, locale, wanted.intent, draft, by=by, now=now)
+        result = reply if shown is None else shown(reply)
+        await idempotency.keep(session, request=once, contact_id=contact.id, result=result, now=now)
+        return reply
 
 
 async def get(session: Session, *, contact_id: UUID, reply_id: UUID) -> AssistantReply:
@@ -281,7 +286,7 @@ def _digits(address: str) -> str:
 
 async def _keep(
     session: Session, contact_id: UUID, question: Question, locale: str, intent: Intent, draft: _Draft, *, by: str,
-    once: idempotency.Request | None, now: datetime,
+    now: datetime,
 ) -> AssistantReply:  # fmt: skip
     await contacts.lock(session, contact_id=contact_id)
     reply = AssistantReply(
@@ -311,13 +316,8 @@ async def _keep(
             channel=reply.channel, thread_id=reply.thread_id, now=now,
         )  # fmt: skip
     values = {name: getattr(reply, name) for name in _COLUMNS if name != "by"} | {"by": by}
-    await writes.write(
-        session,
-        [
-            Insert(assistant_replies, _COLUMNS, [tuple(values[name] for name in _COLUMNS)]),
-            *idempotency.answer(once, contact_id=contact_id, result=reply, now=now),
-        ],
-    )
+    row = tuple(values[name] for name in _COLUMNS)
+    await writes.write(session, [Insert(assistant_replies, _COLUMNS, [row])])
     return reply
 
 

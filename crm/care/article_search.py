@@ -27,48 +27,55 @@ _SNIPPET: Final = (
     f"StartSel={_FOUND}, StopSel={_END}, MaxWords=28, MinWords=14, ShortWord=2, MaxFragments=1, HighlightAll=false"
 )
 
-# A word that no article has stands for those that are spelled most like it.
+# A word that no article has stands for those that are spelled most like it. What is shown of an article is only made of
+# those that are on the page.
 _SEARCH: Final = f"""
-    WITH asked AS (
+    WITH asked AS MATERIALIZED (
         SELECT a.word, a.place, EXISTS (
             SELECT FROM article_texts t JOIN articles p ON p.id = t.article_id AND p.status = 'published'
             WHERE t.words @@ message_query(a.word)
         ) AS known
         FROM unnest($1::text[]) WITH ORDINALITY AS a (word, place)
-    ), meant AS (
-        SELECT a.word, a.place, a.word AS term, 1.0::float8 AS likeness FROM asked a WHERE a.known
-        UNION ALL
-        SELECT a.word, a.place, s.term, s.likeness FROM asked a CROSS JOIN LATERAL (
-            SELECT t.term, similarity(t.term, a.word)::float8 AS likeness FROM article_terms t
-            JOIN articles p ON p.id = t.article_id AND p.status = 'published'
-            WHERE t.term % a.word AND similarity(t.term, a.word) >= {LIKENESS_MIN}
-            GROUP BY t.term ORDER BY 2 DESC, 1 LIMIT {_MEANT_MAX}
-        ) s
-        WHERE NOT a.known
+    ), meant AS MATERIALIZED (
+        SELECT m.*, message_query(m.term) AS query FROM (
+            SELECT a.word, a.place, a.word AS term, 1.0::float8 AS likeness FROM asked a WHERE a.known
+            UNION ALL
+            SELECT a.word, a.place, s.term, s.likeness FROM asked a CROSS JOIN LATERAL (
+                SELECT t.term, similarity(t.term, a.word)::float8 AS likeness FROM article_terms t
+                JOIN articles p ON p.id = t.article_id AND p.status = 'published'
+                WHERE t.term % a.word AND similarity(t.term, a.word) >= {LIKENESS_MIN}
+                GROUP BY t.term ORDER BY 2 DESC, 1 LIMIT {_MEANT_MAX}
+            ) s
+            WHERE NOT a.known
+        ) m
     ), hits AS (
-        SELECT DISTINCT ON (t.article_id, m.place) t.article_id, m.place, m.word, m.term, h.in_title,
-            m.likeness * CASE WHEN h.in_title THEN 1 ELSE {TEXT_WORTH} END AS worth
-        FROM meant m
-        JOIN article_texts t ON t.words @@ message_query(m.term)
-        JOIN articles p ON p.id = t.article_id AND p.status = 'published'
-        CROSS JOIN LATERAL (SELECT ts_filter(t.words, '{{a}}') @@ message_query(m.term) AS in_title) h
+        SELECT DISTINCT ON (t.article_id, m.place) t.article_id, m.place, m.word, m.term, t.in_title,
+            m.likeness * CASE WHEN t.in_title THEN 1 ELSE {TEXT_WORTH} END AS worth
+        FROM meant m CROSS JOIN LATERAL (
+            SELECT t.article_id, t.title_words @@ m.query AS in_title FROM article_texts t
+            JOIN articles p ON p.id = t.article_id AND p.status = 'published'
+            WHERE t.words @@ m.query
+        ) t
         ORDER BY t.article_id, m.place, worth DESC, m.term
-    ), scored AS (
-        SELECT h.article_id, round(100 * sum(h.worth) / cardinality($1::text[]))::integer AS score,
-            jsonb_agg(jsonb_build_array(h.word, h.term, h.in_title) ORDER BY h.place) AS matches
-        FROM hits h GROUP BY h.article_id
+    ), best AS MATERIALIZED (
+        SELECT h.article_id, round(100 * sum(h.worth) / cardinality($1::text[]))::integer AS score FROM hits h
+        GROUP BY h.article_id HAVING round(100 * sum(h.worth) / cardinality($1::text[])) >= {SCORE_MIN}
+        ORDER BY 2 DESC, 1 LIMIT $3
     )
-    SELECT a.id, a.slug, a.category_id, s.score, s.matches, t.locale, t.title,
+    SELECT a.id, a.slug, a.category_id, b.score, m.matches, t.locale, t.title,
         ts_headline(CASE t.locale WHEN 'id' THEN 'pg_catalog.indonesian'::regconfig ELSE 'pg_catalog.english' END,
             left(t.plain, 20000), message_query(m.terms), $4) AS snippet
-    FROM scored s JOIN articles a ON a.id = s.article_id
-    CROSS JOIN LATERAL (SELECT string_agg(DISTINCT e ->> 1, ' or ') AS terms FROM jsonb_array_elements(s.matches) e) m
+    FROM best b JOIN articles a ON a.id = b.article_id
+    CROSS JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_array(h.word, h.term, h.in_title) ORDER BY h.place) AS matches,
+            string_agg(DISTINCT h.term, ' or ') AS terms
+        FROM hits h WHERE h.article_id = b.article_id
+    ) m
     CROSS JOIN LATERAL (
         SELECT t.locale, t.title, t.plain FROM article_texts t WHERE t.article_id = a.id
         ORDER BY coalesce(array_position($2::text[], t.locale), 100), t.locale LIMIT 1
     ) t
-    WHERE s.score >= {SCORE_MIN}
-    ORDER BY s.score DESC, a.id LIMIT $3
+    ORDER BY b.score DESC, a.id
 """
 
 

@@ -19,7 +19,7 @@ from crm.care.articles import ArticleNotFound
 from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 
-Source: TypeAlias = Literal["page", "api", "assistant"]
+Source: TypeAlias = Literal["page", "api"]
 
 article_views = Table(
     "article_views",
@@ -78,12 +78,8 @@ def kept(text: str) -> str:
     return " ".join(sorted(told)[:WORDS_MAX])
 
 
-async def searched(
-    session: Session, *, text: str, locale: str, source: Source, found: bool, now: datetime, telling: bool = True
-) -> None:
-    """Count a search, with its words unless it is not `telling`: what is said to the assistant is nobody's report."""
-    hour = _hour(now)
-    words = kept(text) if telling else UNTOLD
+async def searched(session: Session, *, text: str, locale: str, source: Source, found: bool, now: datetime) -> None:
+    """Count a search, with what is kept of its words. What is said to the assistant is no search."""
     await session.execute(
         """
         INSERT INTO article_searches AS s (hour, source, locale, words, searches_count, found_count)
@@ -93,7 +89,7 @@ async def searched(
         ON CONFLICT (hour, source, locale, words) DO UPDATE SET searches_count = s.searches_count + 1,
             found_count = s.found_count + excluded.found_count
         """,
-        hour, source, locale, words, int(found), SEARCHES_AN_HOUR_MAX - 1,
+        _hour(now), source, locale, kept(text), int(found), SEARCHES_AN_HOUR_MAX - 1,
     )  # fmt: skip
 
 

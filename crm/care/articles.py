@@ -332,7 +332,7 @@ def _merged(
         if missing := sorted({"title", "body"} - given.keys()):
             raise Invalid(
                 "A new language needs a title and a body.",
-                errors=[FieldError(f"/texts/{locale}/{name}", "missing", "is needed here") for name in missing],
+                errors=[FieldError(f"/texts/{locale}/{name}", "text_incomplete", "is needed here") for name in missing],
             )
         merged[locale] = _text(given)
     if not 0 < len(merged) <= LOCALES_MAX:

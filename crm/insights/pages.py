@@ -86,6 +86,6 @@ _DISCLOSED: Final[Mapping[str, Mapping[str, str]]] = {
         "purchases": "Pembelian", "refunds": "Pengembalian", "redemptions": "Penukaran", "holds": "Poin yang ditahan",
         "vouchers": "Voucher", "voucher_uses": "Pemakaian voucher", "events": "Kejadian", "offers": "Penawaran",
         "offer_claims": "Klaim penawaran", "challenges": "Tantangan", "referral_codes": "Kode ajakan",
-        "referrals": "Ajakan",
+        "referrals": "Ajakan", "assistant_replies": "Jawaban asisten",
     },
 }  # fmt: skip

@@ -40,6 +40,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     "purge_idempotency_keys": Schedule("17 * * * *", housekeeping.purge_idempotency_keys),
     "keep_retention": Schedule("41 2 * * *", housekeeping.keep_retention),
     "forget_imports": Schedule("41 3 * * *", imports.forget_imports),
+    "forget_searches": Schedule("53 3 * * *", housekeeping.forget_searches),
     "purge_queue_log": Schedule("23 3 * * *", housekeeping.purge_queue_log),
     # Every midnight of the world lies on a quarter of an hour; what failed is tried again before the next.
     "work_off_nights": Schedule("*/5 * * * *", nights.work_off_nights),

@@ -441,7 +441,10 @@ async def test_a_members_timeline_takes_no_other_parameters(member, query):
 # ---------------------------------------------------------------- nobody else's
 
 APP, _ = create_app(lambda: None)
-NOBODYS = {"redemption_id": uuid7(), "offer_id": uuid7()}
+NOBODYS = {"redemption_id": uuid7(), "offer_id": uuid7(), "reply_id": uuid7()}
+NOT_FOUND = {
+    "redemption_id": "redemption_not_found", "offer_id": "offer_not_found", "reply_id": "assistant_reply_not_found",
+}  # fmt: skip
 READ = sorted(
     route.path
     for route in APP.routes
@@ -492,8 +495,13 @@ async def test_a_member_never_sees_anything_of_another(shop, client, path):
             message["id"],
             voucher["code"],
         ]
+        reply = (await shop.post(contact_id, "assistant-replies", {"text": f"I am {name}"})).json()
+        words += [reply["id"]]
         words += [transaction["id"] for transaction in await shop.transactions(contact_id)]
-        people[contact_id] = (words, {"redemption_id": redemption["id"], "offer_id": offer["id"]})
+        people[contact_id] = (
+            words,
+            {"redemption_id": redemption["id"], "offer_id": offer["id"], "reply_id": reply["id"]},
+        )
     (sari, (hers, mine)), (_, (his, another)) = people.items()
     member = await shop.signed_in(sari)
     if "{" in path:
@@ -504,7 +512,7 @@ async def test_a_member_never_sees_anything_of_another(shop, client, path):
         if path == "/v1/me/offers/{offer_id:uuid}/claims":
             assert answer.json() == nobodys.json() == {"items": [], "next_cursor": None}
             return
-        code = "redemption_not_found" if "redemption" in path else "offer_not_found"
+        code = next(code for name, code in NOT_FOUND.items() if name in path)
         assert without_ids(problem(answer, 404, code)) == without_ids(problem(nobodys, 404, code))
         return
     answer = await member.get(path)

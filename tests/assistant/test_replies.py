@@ -214,6 +214,7 @@ async def test_replies_are_read_page_by_page(shop, sari):
     "body",
     [
         {}, {"text": ""}, {"text": " "}, {"text": "x" * 2001}, {"text": "a\x00"}, {"text": "x", "channel": "Chat!"},
+        {"text": "x", "locale": ""}, {"text": "x", "locale": "id ID"},
         {"text": "x", "interaction_id": str(uuid7())}, {"text": "x", "contact_id": str(uuid7())},
     ],
 )  # fmt: skip
