@@ -301,10 +301,6 @@ _CASE_ROW: Final = {
 _BACKLOG: Final = {
     "open": 6, "waiting": 4, "unassigned": 1, "unanswered": 3, "overdue": 1, "oldest_created_at": _THEN,
 }  # fmt: skip
-_SELF_SERVICE_ROW: Final = {
-    **_SPAN, "searches": 300, "found": 270, "found_rate": "0.9000", "views": 220, "helpful": 60, "unhelpful": 15,
-    "helpful_rate": "0.8000", "answered": 140, "refused": 5, "handed_over": 55, "answered_rate": "0.7000",
-}  # fmt: skip
 _JOURNEY_RULES: Final = {
     "repeat_purchases": 2, "loyal_purchases": 5, "loyal_within_days": 365, "loyal_tiers": ["Gold"],
     "at_risk_after_days": 90, "lost_after_days": 180, "prospect_lost_after_days": None,
@@ -364,8 +360,6 @@ REPORTS: Final[Mapping[str, Any]] = {
         "rows": [_CASE_ROW],
         "backlog": _BACKLOG,
     },
-    "SelfServiceRow": _SELF_SERVICE_ROW,
-    "SelfServiceReport": {**_FRAME, "by": "month", "total": _SELF_SERVICE_ROW, "rows": [_SELF_SERVICE_ROW]},
     "NewJourneyRules": {"loyal_tiers": ["Gold"], "at_risk_after_days": 60, "lost_after_days": 120},
     "Rules": _JOURNEY_RULES,
     "JourneyRules": {"version": 1, "rules": _JOURNEY_RULES, "created_at": _THEN, "by": "key:owner"},

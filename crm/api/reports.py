@@ -13,14 +13,13 @@ from crm.api.routes import AnyRequest, get
 from crm.care.scores import Kind
 from crm.care.surveys import SurveyNotFound
 from crm.db.session import Session
-from crm.insights import case_reports, overview, replies, self_service, trends, volumes
+from crm.insights import case_reports, overview, replies, trends, volumes
 from crm.insights.bounds import ReportTooLong
 from crm.insights.case_reports import CaseReport, CaseRow
 from crm.insights.overview import Figure, Overview
 from crm.insights.periods import InvalidPeriod, Step
 from crm.insights.replies import ReplyReport, ReplyRow
 from crm.insights.satisfaction import Aspect
-from crm.insights.self_service import SelfServiceReport, SelfServiceRow
 from crm.insights.trends import Trend, TrendRow
 from crm.insights.volumes import By, VolumeReport, VolumeRow
 from crm.loyalty.programs import ProgramNotFound
@@ -129,23 +128,6 @@ async def report_cases(
     return tables.answer(request, report, rows=report.rows, of=CaseRow)
 
 
-@get("/insights/self-service", scopes={"insights:read"}, problems=PROBLEMS, also=(tables.CSV,))
-async def report_self_service(
-    session: Session, request: AnyRequest, now: datetime, first: From = None, last: To = None, every: Every = "month",
-    zone: Zone = None,
-) -> Response[SelfServiceReport]:  # fmt: skip
-    """Read how far customers help themselves.
-
-    From searches by way of articles to what helped, and what the bot answered or handed over to people. Without days,
-    the last twelve periods. With `Accept: text/csv`, the periods as a table.
-    """
-    report = await self_service.read(
-        session, first=moments.day("from", first), last=moments.day("to", last), by=every,
-        zone=moments.zone("time_zone", zone), now=now,
-    )  # fmt: skip
-    return tables.answer(request, report, rows=report.rows, of=SelfServiceRow)
-
-
 @get("/insights/overview", scopes={"insights:read"}, problems=(*PROBLEMS, ProgramNotFound), also=(tables.CSV,))
 async def report_overview(
     session: Session, request: AnyRequest, now: datetime, program: ProgramId = None, first: From = None,
@@ -163,6 +145,4 @@ async def report_overview(
     return tables.answer(request, found, rows=overview.figures(found), of=Figure)
 
 
-handlers = [
-    report_volume, report_replies, report_surveys, report_cases, report_self_service, report_overview,
-]  # fmt: skip
+handlers = [report_volume, report_replies, report_surveys, report_cases, report_overview]

@@ -17,7 +17,7 @@ from crm.insights.liabilities import Liability
 from crm.insights.periods import InvalidPeriod, Span
 from crm.insights.replies import ReplyRow
 from crm.insights.reports import PointsPeriod
-from crm.insights.self_service import SelfServiceRow
+from crm.insights.self_service import ArticleNumbers, AssistantNumbers, SearchNumbers
 from crm.loyalty import programs
 
 DAYS_USUAL: Final = 30
@@ -93,6 +93,15 @@ class KindScore:
 
 
 @dataclass(slots=True)
+class SelfServiceFigures:
+    """What customers found by themselves, and what the bot answered."""
+
+    searches: SearchNumbers
+    articles: ArticleNumbers
+    assistant: AssistantNumbers
+
+
+@dataclass(slots=True)
 class CaseReason:
     """A category of cases, and how many were opened."""
 
@@ -117,7 +126,7 @@ class Overview:
     cases: CaseRow
     backlog: Backlog
     satisfaction: list[KindScore]
-    self_service: SelfServiceRow
+    self_service: SelfServiceFigures
     top_reasons: list[CaseReason]
 
 
@@ -151,6 +160,7 @@ async def read(
         volume = await session.fetchrow(_VOLUME, span.starts_at, span.ends_at)
         cases = await case_reports.read(session, by="month", group_by=None, **days)
         scores = await trends.read(session, by="month", kind=None, survey_id=None, group_by=None, **days)
+        helped = await self_service.results(session, since=span.starts_at, until=span.ends_at)
         reasons = await session.fetch(_REASONS, span.starts_at, span.ends_at, REASONS_MAX)
         assert people is not None, "a count has always a row"
         assert volume is not None, "a count has always a row"
@@ -158,7 +168,7 @@ async def read(
             local.key, span.first, span.last, PeopleFigures(*people),
             None if program is None else await _loyalty(session, program, span, now), VolumeFigures(*volume),
             (await replies.read(session, **days)).total, cases.total, cases.backlog, _satisfaction(scores.totals),
-            (await self_service.read(session, by="month", **days)).total, [CaseReason(*row) for row in reasons],
+            SelfServiceFigures(helped.searches, helped.articles, helped.assistant), [CaseReason(*row) for row in reasons],
         )  # fmt: skip
 
 
@@ -193,7 +203,7 @@ def _satisfaction(totals: list[trends.TrendRow]) -> list[KindScore]:
 
 
 _FRAME: Final = frozenset(
-    f"{part}.{name}" for part in ("loyalty.points", "replies", "cases", "self_service")
+    f"{part}.{name}" for part in ("loyalty.points", "replies", "cases")
     for name in ("starts_on", "ends_on", "group", "channel")
 )  # fmt: skip
 """What says of a part only what is said of the whole already."""

@@ -1,100 +1,124 @@
-"""How far customers help themselves: what they look for and find, whether it helps, and what the bot answers."""
+"""How far customers help themselves: from a search to an article that helped, and from a question to an answer."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Final
-from zoneinfo import ZoneInfo
+from uuid import UUID
 
 from crm.db.session import Session
-from crm.insights import periods, zones
-from crm.insights.bounds import bounded
-from crm.insights.periods import Span, Step
-from crm.insights.reports import rate
 
-_PLACE: Final = "width_bucket({}, $3::timestamptz[]) - 1"
-_COUNTS: Final = f"""
-    SELECT {_PLACE.format("hour")} AS place, 'searches' AS what, sum(searches_count)::bigint AS count
-    FROM article_searches WHERE hour >= $1 AND hour < $2 GROUP BY 1
-    UNION ALL
-    SELECT {_PLACE.format("hour")}, 'found', sum(found_count)::bigint
-    FROM article_searches WHERE hour >= $1 AND hour < $2 GROUP BY 1
-    UNION ALL
-    SELECT {_PLACE.format("hour")}, 'views', sum(views_count)::bigint
-    FROM article_views WHERE hour >= $1 AND hour < $2 GROUP BY 1
-    UNION ALL
-    SELECT {_PLACE.format("created_at")}, CASE WHEN helpful THEN 'helpful' ELSE 'unhelpful' END, count(*)
-    FROM article_votes WHERE created_at >= $1 AND created_at < $2 GROUP BY 1, 2
-    UNION ALL
-    SELECT {_PLACE.format("created_at")}, outcome, count(*)
-    FROM assistant_replies WHERE created_at >= $1 AND created_at < $2 GROUP BY 1, 2
-"""
+ARTICLES_MAX: Final = 50
 
 
 @dataclass(slots=True)
-class SelfServiceRow:
-    """What happened in some local days, both inclusive; searches and views by the hours that began in them.
+class SearchNumbers:
+    """Searches on the help pages and over the API; `found_rate` is in percent of them."""
 
-    `found` are the searches that found something, the assistant's also among them. Of the bot's replies `answered` left
-    nobody to do anything, `refused` said that it may not tell, and with `handed_over` people went on. The rates are
-    found / searches, helpful / all votes, and answered / all replies; null where there were none.
-    """
-
-    starts_on: date
-    ends_on: date
-    searches: int
-    found: int
-    found_rate: str | None
-    views: int
-    helpful: int
-    unhelpful: int
-    helpful_rate: str | None
-    answered: int
-    refused: int
-    handed_over: int
-    answered_rate: str | None
+    searches_count: int
+    found_count: int
+    found_rate: float | None
 
 
 @dataclass(slots=True)
-class SelfServiceReport:
-    """How far customers helped themselves in each period."""
+class ArticleNumbers:
+    """How often articles were read, and whether they helped; `helpful_rate` is in percent of the votes."""
 
-    time_zone: str
-    by: Step
-    starts_on: date
-    ends_on: date
-    total: SelfServiceRow
-    rows: list[SelfServiceRow]
+    views_count: int
+    helpful_count: int
+    unhelpful_count: int
+    helpful_rate: float | None
 
 
-async def read(
-    session: Session, *, first: date | None, last: date | None, by: Step, zone: ZoneInfo | None, now: datetime
-) -> SelfServiceReport:
-    """What happened in these local days: in the last twelve periods where none are given.
+@dataclass(slots=True)
+class UsedArticle:
+    """An article that was read, or judged, in the period."""
 
-    Raises InvalidPeriod, ReportTooLong.
-    """
-    async with bounded():
-        local = await zones.of(session, named=zone)
-        span = periods.of_report(first, last, by=by, zone=local, now=now)
-        spans = span.split(by)
-        rows = await session.fetch(_COUNTS, span.starts_at, span.ends_at, [each.starts_at for each in spans])
-    counts: list[dict[str, int]] = [{} for _ in spans]
-    total: dict[str, int] = {}
-    for place, what, count in rows:
-        counts[place][what] = count
-        total[what] = total.get(what, 0) + count
-    shown = [_row(each, of) for each, of in zip(spans, counts, strict=True)]
-    return SelfServiceReport(local.key, by, span.first, span.last, _row(span, total), shown)
+    article_id: UUID
+    slug: str
+    views_count: int
+    helpful_count: int
+    unhelpful_count: int
 
 
-def _row(span: Span, counts: Mapping[str, int]) -> SelfServiceRow:
-    searches, found, views, helpful, unhelpful, answered, refused, handed_over = (
-        counts.get(what, 0)
-        for what in ("searches", "found", "views", "helpful", "unhelpful", "answered", "refused", "handed_over")
-    )
-    return SelfServiceRow(
-        span.first, span.last, searches, found, rate(found, searches), views, helpful, unhelpful,
-        rate(helpful, helpful + unhelpful), answered, refused, handed_over,
-        rate(answered, answered + refused + handed_over),
+@dataclass(slots=True)
+class AssistantNumbers:
+    """Questions to the bot; `deflection_rate` is what was answered without people, in percent of all but courtesies."""
+
+    questions_count: int
+    answered_count: int
+    courtesies_count: int
+    refused_count: int
+    handed_over_count: int
+    by_model_count: int
+    deflection_rate: float | None
+
+
+@dataclass(slots=True)
+class SelfServiceResults:
+    """What customers found by themselves in a period. `most_read` are the articles that were read most."""
+
+    searches: SearchNumbers
+    articles: ArticleNumbers
+    most_read: list[UsedArticle]
+    assistant: AssistantNumbers
+
+
+async def results(session: Session, *, since: datetime | None, until: datetime | None) -> SelfServiceResults:
+    """What happened from `since` on and before `until`; views and searches are counted by the hour."""
+    counted = await session.fetchrow(
+        """
+        SELECT s.*, a.* FROM (
+            SELECT coalesce(sum(searches_count), 0)::bigint AS searches, coalesce(sum(found_count), 0)::bigint AS found
+            FROM article_searches
+            WHERE ($1::timestamptz IS NULL OR hour >= $1) AND ($2::timestamptz IS NULL OR hour < $2)
+        ) s, (
+            SELECT count(*) AS questions, count(*) FILTER (WHERE outcome = 'answered') AS answered,
+                count(*) FILTER (WHERE intent IN ('greeting', 'thanks')) AS courtesies,
+                count(*) FILTER (WHERE outcome = 'refused') AS refused,
+                count(*) FILTER (WHERE outcome = 'handed_over') AS handed_over,
+                count(*) FILTER (WHERE written_by = 'model') AS by_model
+            FROM assistant_replies
+            WHERE ($1::timestamptz IS NULL OR created_at >= $1) AND ($2::timestamptz IS NULL OR created_at < $2)
+        ) a
+        """,
+        since, until,
     )  # fmt: skip
+    rows = await session.fetch(
+        """
+        WITH used AS (
+            SELECT coalesce(v.article_id, o.article_id) AS article_id, coalesce(v.views, 0) AS views,
+                coalesce(o.helpful, 0) AS helpful, coalesce(o.unhelpful, 0) AS unhelpful
+            FROM (
+                SELECT article_id, sum(views_count)::bigint AS views FROM article_views
+                WHERE ($1::timestamptz IS NULL OR hour >= $1) AND ($2::timestamptz IS NULL OR hour < $2)
+                GROUP BY article_id
+            ) v FULL JOIN (
+                SELECT article_id, count(*) FILTER (WHERE helpful) AS helpful,
+                    count(*) FILTER (WHERE NOT helpful) AS unhelpful
+                FROM article_votes
+                WHERE ($1::timestamptz IS NULL OR created_at >= $1) AND ($2::timestamptz IS NULL OR created_at < $2)
+                GROUP BY article_id
+            ) o ON o.article_id = v.article_id
+        )
+        SELECT u.article_id, a.slug, u.views, u.helpful, u.unhelpful, sum(u.views) OVER ()::bigint AS all_views,
+            sum(u.helpful) OVER ()::bigint AS all_helpful, sum(u.unhelpful) OVER ()::bigint AS all_unhelpful
+        FROM used u JOIN articles a ON a.id = u.article_id ORDER BY u.views DESC, u.article_id LIMIT $3
+        """,
+        since, until, ARTICLES_MAX,
+    )  # fmt: skip
+    assert counted is not None, "sums are there where there is nothing to sum"
+    views, helpful, unhelpful = (rows[0][-3], rows[0][-2], rows[0][-1]) if rows else (0, 0, 0)
+    asked = counted["questions"] - counted["courtesies"]
+    return SelfServiceResults(
+        SearchNumbers(counted["searches"], counted["found"], _rate(counted["found"], counted["searches"])),
+        ArticleNumbers(views, helpful, unhelpful, _rate(helpful, helpful + unhelpful)),
+        [UsedArticle(*tuple(row)[:5]) for row in rows],
+        AssistantNumbers(
+            counted["questions"], counted["answered"], counted["courtesies"], counted["refused"],
+            counted["handed_over"], counted["by_model"], _rate(asked - counted["handed_over"], asked),
+        ),
+    )  # fmt: skip
+
+
+def _rate(part: int, whole: int) -> float | None:
+    return round(100 * part / whole, 1) if whole else None

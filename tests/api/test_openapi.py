@@ -255,7 +255,7 @@ def test_another_form_of_an_answer_is_documented_beside_the_first():
         ("report_points", ["application/json", "text/csv"]), ("report_cohorts", ["application/json", "text/csv"]),
         *(
             (f"report_{name}", ["application/json", "text/csv"])
-            for name in ("volume", "replies", "surveys", "cases", "self_service", "journey", "overview")
+            for name in ("volume", "replies", "surveys", "cases", "journey", "overview")
         ),
         ("show_statement", ["text/html"]), ("get_statement", ["application/json"]),
     ):  # fmt: skip

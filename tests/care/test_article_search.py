@@ -1,12 +1,10 @@
 """Articles are found by the words of a question, also misspelled ones, and say why."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from crm.care import article_usage, wording
-from crm.jobs import housekeeping
 from tests.care.test_articles import written
 
 ARTICLES = {
@@ -187,15 +185,3 @@ async def test_a_search_among_many_articles_is_two_statements(database, live_cli
     (found,) = await searched(live_client, "helikoptr")
     assert found["slug"] == "a-77"
     assert [each.partition(" ")[0] for each in statements] == ["WITH", "INSERT"]
-
-
-async def test_old_words_are_forgotten_and_their_number_is_not(live_client, database):
-    for words in ("helikopter merah", "helikopter biru"):
-        await live_client.get("/v1/articles/search", params={"q": words})
-    await housekeeping.forget_searches(database, now=datetime.now(UTC) + timedelta(days=179))
-    report = (await live_client.get("/v1/articles/searches")).json()["items"]
-    assert sorted(one["words"] for one in report) == ["biru helikopter", "helikopter merah"]
-    for _ in range(2):
-        await housekeeping.forget_searches(database, now=datetime.now(UTC) + timedelta(days=181))
-    (report,) = (await live_client.get("/v1/articles/searches")).json()["items"]
-    assert (report["words"], report["searches_count"]) == (None, 2)

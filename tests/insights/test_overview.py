@@ -44,6 +44,7 @@ async def shop(client: Any) -> Shop:
         if resolved:
             await reply(client, case)
             await change(client, case, status="resolved")
+    await client.get("/v1/articles/search", params={"q": "jam buka"})
     survey = await a_survey(client, "nps", quarantine_days=0)
     for score in (10, 9, 3):
         invited = await ask(client, survey, sari)
@@ -81,7 +82,9 @@ async def test_the_overview_says_what_each_report_says(client, shop):
     assert shown["nps"] == surveys["nps"]
     assert shown["nps"]["score"] == 33.3
     assert set(shown["csat"].values()) == {0, None}
-    assert found["self_service"] == (await get(client, "insights/self-service", **days))["total"]
+    helped = await get(client, "self-service/results")
+    assert found["self_service"] == {name: helped[name] for name in ("searches", "articles", "assistant")}
+    assert found["self_service"]["searches"]["searches_count"] == 1
     assert found["top_reasons"] == [{"category": "delivery", "cases": 2}, {"category": "refund", "cases": 1}]
 
 

@@ -1,122 +1,72 @@
-"""How far customers help themselves, counted by hand beside the report."""
+"""How far customers help themselves, from a search to an article that helped, and from a question to an answer."""
 
-import random
-from collections import Counter
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime, timedelta
 
-import pytest
-
-from crm.db.ids import uuid7
-from crm.insights import self_service
-from crm.insights.periods import Span
-from crm.insights.self_service import SelfServiceRow
-from tests.assistant.test_replies import HOURS, ask
-from tests.care.test_articles import written
-from tests.interactions.test_merges import made
+from crm.jobs import housekeeping
+from tests.care.test_articles import changed, written
 from tests.loyalty.shop import Shop
 
-NOW = datetime(2026, 4, 20, 3, tzinfo=UTC)
-HOUR = timedelta(hours=1)
-ARTICLE = """
-    INSERT INTO articles (id, slug, status, version, created_at, created_by, updated_at, updated_by)
-    VALUES ($1, 'jam-buka', 'published', 1, now(), 'key:t', now(), 'key:t')
-"""
-REPLY = """
-    INSERT INTO assistant_replies (contact_id, id, channel, locale, intent, outcome, reason, written_by, sources,
-        question_id, answer_id, created_at, by)
-    VALUES ($1, $2, 'chat', 'id', 'balance', $3, 'facts', 'rules', '[]', $1, $1, $4, 'bot')
-"""
+URL = "/v1/self-service/results"
 
 
-async def happened(session: Any, span: Span) -> list[tuple[str, datetime, int]]:
-    """What happened at random around a span, as (what, when, how often)."""
-    rolled = random.Random(17)
-    article = uuid7()
-    await session.execute(ARTICLE, article)
-    hours = int((span.ends_at - span.starts_at) / HOUR)
-    told = []
-    for number in range(300):
-        at = span.starts_at + rolled.randrange(-3 * 3_600, (hours + 3) * 3_600) * timedelta(seconds=1)
-        hour = at.replace(minute=0, second=0, microsecond=0)
-        match rolled.randrange(4):
-            case 0:
-                count = rolled.randint(1, 9)
-                found = rolled.randint(0, count)
-                row = (hour, "page", "id", str(number), count, found)
-                await session.execute("INSERT INTO article_searches VALUES ($1, $2, $3, $4, $5, $6)", *row)
-                told += [("searches", hour, count), ("found", hour, found)]
-            case 1:
-                count = rolled.randint(1, 9)
-                row = (article, hour, "id", number, count)
-                await session.execute("INSERT INTO article_views VALUES ($1, $2, $3, $4, $5)", *row)
-                told.append(("views", hour, count))
-            case 2:
-                helpful = rolled.random() < 0.6
-                row = (article, str(number).encode(), "id", helpful, at)
-                await session.execute("INSERT INTO article_votes VALUES ($1, $2, $3, $4, $5)", *row)
-                told.append(("helpful" if helpful else "unhelpful", at, 1))
-            case _:
-                outcome = rolled.choice(["answered", "answered", "refused", "handed_over"])
-                await session.execute(REPLY, uuid7(), uuid7(), outcome, at)
-                told.append((outcome, at, 1))
-    return told
+async def test_before_anything_happened_there_are_no_rates(client):
+    assert (await client.get(URL)).json() == {
+        "searches": {"searches_count": 0, "found_count": 0, "found_rate": None},
+        "articles": {"views_count": 0, "helpful_count": 0, "unhelpful_count": 0, "helpful_rate": None},
+        "most_read": [],
+        "assistant": {
+            "questions_count": 0, "answered_count": 0, "courtesies_count": 0, "refused_count": 0,
+            "handed_over_count": 0, "by_model_count": 0, "deflection_rate": None,
+        },
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("zone", "first", "last"),
-    [
-        ("Europe/Berlin", date(2026, 3, 27), date(2026, 4, 3)), ("Asia/Kolkata", date(2026, 3, 27), date(2026, 4, 3)),
-        ("Asia/Jakarta", date(2026, 3, 30), date(2026, 3, 30)),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("by", ["day", "week", "month"])
-async def test_the_report_says_what_a_count_by_hand_says(session, zone, first, last, by):
-    local = ZoneInfo(zone)
-    told = await happened(session, Span(first, last, local))
-    found = await self_service.read(session, first=first, last=last, by=by, zone=local, now=NOW)
-    of = {
-        "day": lambda day: day, "week": lambda day: day.isocalendar()[:2], "month": lambda day: (day.year, day.month)
-    }[by]  # fmt: skip
-    sums: dict[Any, Counter[str]] = {}
-    total: Counter[str] = Counter()
-    for what, at, count in told:
-        day = at.astimezone(local).date()
-        if first <= day <= last:
-            sums.setdefault(of(day), Counter())[what] += count
-            total[what] += count
-    assert len(found.rows) == len(Span(first, last, local).split(by))
-    for row in found.rows:
-        assert row == by_hand(row, sums.get(of(row.starts_on), Counter()))
-    assert found.total == by_hand(found.total, total)
-
-
-def by_hand(row: SelfServiceRow, sums: Counter[str]) -> SelfServiceRow:
-    def share(part: str, *whole: str) -> str | None:
-        count = sum(sums[name] for name in whole)
-        return f"{sums[part] / count:.4f}" if count else None
-
-    return SelfServiceRow(
-        row.starts_on, row.ends_on, sums["searches"], sums["found"], share("found", "searches"), sums["views"],
-        sums["helpful"], sums["unhelpful"], share("helpful", "helpful", "unhelpful"), sums["answered"],
-        sums["refused"], sums["handed_over"], share("answered", "answered", "refused", "handed_over"),
-    )  # fmt: skip
-
-
-async def test_what_customers_do_is_in_the_report(client):
+async def test_what_happened_in_a_period_is_summed(client):
     shop = await Shop.open(client)
-    await written(client, slug="jam-buka", texts=HOURS)
-    sari = await made(client, {"name": "Sari", "locale": "id-ID"})
-    await client.get("/v1/articles/search", params={"q": "jam buka"})
-    await client.get("/v1/articles/search", params={"q": "helikopter"})
-    await ask(shop, sari, "Berapa poin saya?")
-    await ask(shop, sari, "Saya mau bicara dengan orang")
-    total = (await client.get("/v1/insights/self-service?by=day")).json()["total"]
-    shown = {name: total[name] for name in ("answered", "handed_over", "answered_rate")}
-    assert shown == {"answered": 1, "handed_over": 1, "answered_rate": "0.5000"}
-    assert total["searches"] >= 2
-    assert 0 < total["found"] < total["searches"]
-    table = (await client.get("/v1/insights/self-service?by=day", headers={"Accept": "text/csv"})).text
-    assert table.startswith("starts_on,ends_on,searches,found,found_rate,views,helpful,unhelpful,helpful_rate,answered")
-    assert table.count("\r\n") == 13
+    reader = await client.limited_to()
+    first = await written(client)
+    second = await written(client, slug="hours", texts={"id": {"title": "Jam buka", "body": "Setiap hari."}})
+    for words in ("menukar poin", "jam buka", "helikopter"):
+        await reader.get("/help/id", params={"q": words})
+    for slug in ("menukar-poin", "menukar-poin", "menukar-poin", "hours"):
+        await reader.get(f"/help/id/{slug}")
+    for voter, helpful in (("a", True), ("b", True), ("c", False)):
+        await client.put(f"/v1/articles/{first['id']}/votes/{voter}", json={"helpful": helpful})
+    sari = await shop.member(points=5)
+    for text in ("berapa poin saya", "jam buka toko", "halo", "bicara dengan orang", "poin istri saya berapa"):
+        assert (await shop.post(sari, "assistant-replies", {"text": text})).status_code == 201
+    await changed(client, second, status="archived")
+    found = (await client.get(URL)).json()
+    assert found == {
+        "searches": {"searches_count": 3, "found_count": 2, "found_rate": 66.7},
+        "articles": {"views_count": 4, "helpful_count": 2, "unhelpful_count": 1, "helpful_rate": 66.7},
+        "most_read": [
+            {
+                "article_id": first["id"], "slug": "menukar-poin", "views_count": 3, "helpful_count": 2,
+                "unhelpful_count": 1,
+            },
+            {"article_id": second["id"], "slug": "hours", "views_count": 1, "helpful_count": 0, "unhelpful_count": 0},
+        ],
+        "assistant": {
+            "questions_count": 5, "answered_count": 3, "courtesies_count": 1, "refused_count": 1,
+            "handed_over_count": 1, "by_model_count": 0, "deflection_rate": 75.0,
+        },
+    }  # fmt: skip
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    assert (await client.get(URL, params={"from": yesterday, "to": tomorrow})).json() == found
+    for outside in ({"from": tomorrow}, {"to": yesterday}):
+        assert (await client.get(URL, params=outside)).json()["assistant"]["questions_count"] == 0
+
+
+async def test_old_words_are_forgotten_and_their_number_is_not(live_client, database):
+    for words in ("helikopter merah", "helikopter biru"):
+        await live_client.get("/v1/articles/search", params={"q": words})
+    await housekeeping.forget_searches(database, now=datetime.now(UTC) + timedelta(days=179))
+    report = (await live_client.get("/v1/articles/searches")).json()["items"]
+    assert sorted(one["words"] for one in report) == ["biru helikopter", "helikopter merah"]
+    for _ in range(2):
+        await housekeeping.forget_searches(database, now=datetime.now(UTC) + timedelta(days=181))
+    (report,) = (await live_client.get("/v1/articles/searches")).json()["items"]
+    assert (report["words"], report["searches_count"]) == (None, 2)
+    assert (await live_client.get(URL)).json()["searches"]["searches_count"] == 2
