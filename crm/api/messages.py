@@ -1,7 +1,7 @@
 """`/v1/contacts/{contact_id}/messages`: what is sent to somebody, and what became of it."""
 
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated
 from uuid import UUID
 
 from litestar import Response
@@ -27,6 +27,7 @@ from crm.inbox.outbound import (
     NotCancellable,
     NothingToSay,
     NotResendable,
+    OpenStatus,
     OutboundMessage,
     OwnStatus,
     Reached,
@@ -55,9 +56,8 @@ Variables = Annotated[
     dict[_VariableName, _VariableValue], Field(max_length=50, json_schema_extra={"additionalProperties": False})
 ]
 """What is given for the variables of a template."""
-Status: TypeAlias = Literal["queued", "sending", "unknown", "failed", "cancelled", "sent"]
 _StatusFilter = Annotated[
-    Status | None,
+    OwnStatus | None,
     QueryParameter(name="status", description="Only those with which we are this far; `sent` is all that went."),
 ]
 
@@ -154,11 +154,14 @@ async def list_messages_of_contact(
 @get("/messages", scopes={"interactions:read"})
 async def list_messages(
     session: Session,
-    status: Annotated[OwnStatus, QueryParameter(description="How far we are with them.")] = "unknown",
+    status: Annotated[OpenStatus, QueryParameter(description="How far we are with them.")] = "unknown",
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[OutboundMessage]:
-    """List messages to anybody, newest first: by default those of which nobody knows whether they went."""
+    """List messages to anybody that did not go, newest first.
+
+    By default those of which nobody knows whether they went.
+    """
     before = paging.decode(cursor, UUID)
     found = await outbound.page_of_all(session, status=status, before=before[0] if before else None, limit=limit + 1)
     return paging.page_of(found, limit=limit, key=lambda message: (message.id,))

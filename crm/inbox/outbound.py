@@ -37,10 +37,11 @@ from crm.loyalty.vocabulary import VOCABULARY
 
 JOB: Final = "send_messages"
 KIND: Final = "message"
-SEND_AT_MAX_DAYS: Final = 366
 
 OwnStatus: TypeAlias = Literal["queued", "sending", "sent", "unknown", "failed", "cancelled"]
 """How far we are with a message; what its provider tells after that stands with its interaction."""
+OpenStatus: TypeAlias = Literal["queued", "sending", "unknown", "failed", "cancelled"]
+"""Of what did not go, or not yet."""
 Status: TypeAlias = Literal["queued", "sending", "unknown", "sent", "delivered", "read", "failed", "cancelled"]
 
 outbound_messages = Table(
@@ -300,12 +301,14 @@ async def page(
     return [view(row) for row in rows]
 
 
-async def page_of_all(session: Session, *, status: OwnStatus, before: UUID | None, limit: int) -> list[OutboundMessage]:
+async def page_of_all(
+    session: Session, *, status: OpenStatus, before: UUID | None, limit: int
+) -> list[OutboundMessage]:
     """Messages to anybody that are in this status with us, newest first, older than `before`."""
     rows = await session.fetch(
         f"""
         SELECT {SELECTED} FROM {JOINED}
-        WHERE m.status = $1 AND ($2::uuid IS NULL OR m.id < $2) ORDER BY m.id DESC LIMIT $3
+        WHERE m.status = $1 AND m.status <> 'sent' AND ($2::uuid IS NULL OR m.id < $2) ORDER BY m.id DESC LIMIT $3
         """,
         status, before, limit,
     )  # fmt: skip
