@@ -981,6 +981,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "ImportedContact": {
         "contact_id": _CONTACT, "row": 2, "result": "created", "removed": False,
         "kept": {"code": "has_history", "message": "Something has happened with the contact since."},
+        "note": "erased_before",
     },
 }  # fmt: skip
 

@@ -26,6 +26,8 @@ from crm.loyalty import programs
 from crm.loyalty.purchases import Bought
 
 BATCH: Final = {"contacts": 1_000, "purchases": 500}
+COMPARED_BATCH: Final = 100
+"""Rows at a time whose people are compared with those who resemble them, while the database waits for the outcome."""
 ATTEMPTS_MAX: Final = 3
 
 _TRANSIENT: Final = (
@@ -35,6 +37,8 @@ _TRANSIENT: Final = (
     asyncpg.LockNotAvailableError,
     asyncpg.UniqueViolationError,
 )
+
+_COMPARING: Final = ("reject", "link", "create")
 
 Clock: TypeAlias = Callable[[], datetime]
 
@@ -87,6 +91,7 @@ def _batches(path: Path, work: Work, kind: _Kind) -> Iterator[tuple[int, list[Re
     """The rows that are not done yet, in the order of the file within each lane."""
     waiting: list[list[Read]] = [[] for _ in work.positions]
     done = list(work.positions)
+    size = COMPARED_BATCH if work.on_duplicate in _COMPARING else BATCH[work.kind]
     with closing(sheets.rows(path, work.layout)) as rows:
         for row in rows:
             meaning, errors = kind.read(row)
@@ -95,7 +100,7 @@ def _batches(path: Path, work: Work, kind: _Kind) -> Iterator[tuple[int, list[Re
                 done[lane] -= 1
                 continue
             waiting[lane].append(Read(row, meaning, errors))
-            if len(waiting[lane]) == BATCH[work.kind]:
+            if len(waiting[lane]) == size:
                 yield lane, waiting[lane]
                 waiting[lane] = []
     for lane, rest in enumerate(waiting):

@@ -76,7 +76,7 @@ async def create(
 async def create_all(
     session: Session, *, made: Sequence[Contact], disputing: bool = False, by: str, now: datetime
 ) -> list[Contact | IdentityTaken | IdentityBlocked]:
-    """Store new contacts, made by `drafts.contact_of`, in two round trips; each of them, or why it is not there.
+    """Store new contacts, made by `drafts.contact_of`, in three round trips; each of them, or why it is not there.
 
     The first of two that want one identity gets it, unless the other proves that it is theirs.
     """
@@ -181,7 +181,7 @@ async def store_all(
     data: Mapping[str, Any],
     now: datetime,
 ) -> set[UUID]:
-    """Store new contacts and what locked ones have got besides, before and after, in two round trips.
+    """Store new contacts and what locked ones have got besides, before and after, in three round trips.
 
     `data` is told with each on its timeline. What comes back is who of the new ones has an address of somebody who was
     erased. Raises Unavailable where somebody else has taken an identity of theirs since it was looked for.

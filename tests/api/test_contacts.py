@@ -371,7 +371,7 @@ async def test_a_large_batch_takes_no_more_statements_than_a_small_one(
     assert counts[0] == counts[1]
 
 
-async def test_reads_take_one_query_and_a_new_contact_two(
+async def test_reads_take_one_query_and_a_new_contact_three(
     live_client: httpx.AsyncClient, statements: list[str]
 ) -> None:
     made = (await live_client.post("/v1/contacts", json=SARI)).json()
@@ -382,7 +382,7 @@ async def test_reads_take_one_query_and_a_new_contact_two(
     assert len(statements) == 3
     statements.clear()
     await live_client.post("/v1/contacts", json={"name": "B", "identities": [{"kind": "card", "value": "C"}]})
-    assert [text for text in statements if text not in {"BEGIN", "COMMIT"}] == statements[1:3]
+    assert [text for text in statements if text not in {"BEGIN", "COMMIT"}] == statements[1:4]
 
 
 async def test_of_many_at_once_one_gets_the_identity(live_client: httpx.AsyncClient) -> None:
