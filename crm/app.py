@@ -41,6 +41,7 @@ from crm.api import (
     members,
     memberships,
     merges,
+    messages,
     offers,
     programs,
     purchases,
@@ -63,7 +64,7 @@ from crm.api.edge import Edge
 from crm.api.inbox_metrics import InboxMetrics
 from crm.db.session import Database
 from crm.db.vault import Vault
-from crm.inbox.happenings import House
+from crm.inbox.house import House
 from crm.inbox.reception import Reception
 from crm.settings import Settings
 
@@ -82,6 +83,7 @@ V1 = [
     *surveys.handlers,
     *tasks.handlers,
     *interactions.handlers,
+    *messages.handlers,
     *programs.handlers,
     *earning_rules.handlers,
     *tiers.handlers,
@@ -112,14 +114,13 @@ V1 = [
 
 
 def create_app(
-    database: Callable[[], AbstractAsyncContextManager[Database]], *, region: str = "ID", vault: Vault | None = None,
-    thread_gap: timedelta = timedelta(days=1),
+    database: Callable[[], AbstractAsyncContextManager[Database]], *, house: House | None = None,
+    vault: Vault | None = None,
 ) -> tuple[Litestar, ASGIApp]:  # fmt: skip
     """The Litestar application and, around it, what a server should call.
 
-    `database` opens the pool when the application starts and closes it when it stops. `region` is the country of phone
-    numbers that are written without one. Without a `vault`, nobody can read secrets any more when the application has
-    stopped. `thread_gap` is how long nothing is said between two threads.
+    `database` opens the pool when the application starts and closes it when it stops. Without a `vault`, nobody can
+    read secrets any more when the application has stopped.
     Raises RuntimeError for a route without declared scopes, and for one that is a member's by its path or by its scope
     only.
     """
@@ -151,11 +152,11 @@ def create_app(
         openapi_config=None,  # the contract is crm.api.contract's
     )
     app.state.registry = registry
-    app.state.region = region
+    app.state.house = house or House("ID", timedelta(days=1))
+    app.state.region = app.state.house.region
     app.state.exporting = asyncio.Semaphore(exports.EXPORTS_MAX)
     app.state.inbox_metrics = InboxMetrics(registry)
     app.state.vault = vault or Vault(secrets.token_hex())
-    app.state.house = House(region, thread_gap)
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             if "OPTIONS" in handler.http_methods:
@@ -181,7 +182,4 @@ def app_factory() -> ASGIApp:
         finally:
             await pool.close()
 
-    return create_app(
-        database, region=settings.default_region, vault=Vault.of(settings),
-        thread_gap=timedelta(hours=settings.thread_gap_hours),
-    )[1]  # fmt: skip
+    return create_app(database, house=House.of(settings), vault=Vault.of(settings))[1]

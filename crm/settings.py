@@ -1,7 +1,9 @@
 """Everything that can be configured, each by an environment variable that begins with `CRM_`."""
 
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import available_timezones
 
 from pydantic import Field, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,6 +60,16 @@ class Settings(BaseSettings):
         description="The country (ISO 3166-1) of a phone number written without its country code.",
     )
 
+    default_time_zone: str = Field(
+        default="Asia/Jakarta", description="The time zone (IANA) of people of whom none is known."
+    )
+    quiet_from: time = Field(
+        default=time(21),
+        description="From when on nothing is sent that needs a consent, by the clock of whoever it would go to; "
+        "it waits until CRM_QUIET_UNTIL. The same time for both: at any hour.",
+    )
+    quiet_until: time = Field(default=time(8), description="See CRM_QUIET_FROM.")
+
     deliveries_kept_days: int = Field(
         default=30, ge=1, le=3650, description="After how many days the content of what providers delivered is deleted."
     )
@@ -74,6 +86,20 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="`auto` is `console` at a terminal and `json` elsewhere."
     )
+
+    @field_validator("default_time_zone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError('must be an IANA time zone, such as "Asia/Jakarta"')
+        return value
+
+    @field_validator("quiet_from", "quiet_until")
+    @classmethod
+    def _local(cls, value: time) -> time:
+        if value.tzinfo is not None:
+            raise ValueError("must be a time without a zone, such as 21:00")
+        return value
 
     @field_validator("data_dir")
     @classmethod

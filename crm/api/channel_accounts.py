@@ -19,7 +19,7 @@ from crm.db.vault import SecretsUnreadable, Vault
 from crm.inbox import accounts, reception
 from crm.inbox.accounts import Account, AccountExists, AccountNotFound, DeliveriesPending, Draft, InvalidAccount
 from crm.inbox.deliveries import DeliveryView
-from crm.inbox.happenings import House
+from crm.inbox.house import House
 from crm.inbox.providers import ADAPTERS, UnknownProvider
 from crm.inbox.reception import NoSample, SecretMissing
 

@@ -20,7 +20,7 @@ from crm.db import idempotency
 from crm.db.session import Database, Session
 from crm.db.vault import Vault
 from crm.errors import FieldError, Invalid, Malformed, NotFound
-from crm.inbox.happenings import House
+from crm.inbox.house import House
 
 _KEY_LENGTH_MAX = 255
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII | re.IGNORECASE)

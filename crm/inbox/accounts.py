@@ -104,7 +104,7 @@ class Opened:
     @property
     def source(self) -> str:
         """What its interactions say of where they come from."""
-        return f"{self.provider}:{self.at_provider.ref}"
+        return source(self.provider, self.at_provider.ref)
 
     @property
     def by(self) -> str:
@@ -119,8 +119,18 @@ class Opened:
 
     def thread_gap(self, default: timedelta) -> timedelta:
         """After how long without a message the next one begins a new thread."""
-        named = self.at_provider.settings.get(THREAD_GAP)
-        return timedelta(hours=int(named)) if named else default
+        return gap(self.at_provider, default)
+
+
+def source(provider: str, ref: str) -> str:
+    """What the interactions of an account say of where they come from."""
+    return f"{provider}:{ref}"
+
+
+def gap(account: ChannelAccount, default: timedelta) -> timedelta:
+    """After how long without a message on an account the next one begins a new thread."""
+    named = account.settings.get(THREAD_GAP)
+    return timedelta(hours=int(named)) if named else default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +286,7 @@ def _merged(before: Mapping[str, str], patch: Mapping[str, str | None] | None) -
 
 
 def _check(provider: str, settings: Mapping[str, str], secrets: Mapping[str, str]) -> None:
-    known = providers.adapter(provider).SECRETS
+    known = providers.secrets(provider)
     errors = [
         FieldError(f"/secrets/{name}", "unknown_secret", f"has none of this name; its secrets are {', '.join(known)}")
         for name in secrets
@@ -286,8 +296,8 @@ def _check(provider: str, settings: Mapping[str, str], secrets: Mapping[str, str
         errors.append(FieldError("/settings", "too_many", f"an account has at most {SETTINGS_MAX} settings"))
     if settings.get(PROGRAM) is not None and not _is_uuid(settings[PROGRAM]):
         errors.append(FieldError(f"/settings/{PROGRAM}", "uuid", "must be the id of a program"))
-    gap = settings.get(THREAD_GAP)
-    if gap is not None and not (gap.isascii() and gap.isdigit() and 1 <= int(gap) <= GAP_HOURS_MAX):
+    hours = settings.get(THREAD_GAP)
+    if hours is not None and not (hours.isascii() and hours.isdigit() and 1 <= int(hours) <= GAP_HOURS_MAX):
         errors.append(FieldError(f"/settings/{THREAD_GAP}", "hours", f"must be whole hours, 1 to {GAP_HOURS_MAX}"))
     if errors:
         raise InvalidAccount("Some fields are not valid.", errors=errors)
@@ -303,8 +313,7 @@ def _is_uuid(text: str) -> bool:
 
 def _view(row: Record) -> Account:
     values = {name: row[name] for name in Account.__dataclass_fields__ if name in row}
-    adapter = providers.ADAPTERS.get(row["provider"])
-    names = [*(adapter.SECRETS if adapter else ()), *row["secret_names"]]
+    names = [*providers.secrets(row["provider"]), *row["secret_names"]]
     stored = row["last_error"]
     return Account(**{
         **values,

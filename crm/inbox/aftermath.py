@@ -12,12 +12,12 @@ from crm.inbox import heard
 from crm.inbox.accounts import Opened
 from crm.inbox.heard import Heard, Outcomes
 from crm.interactions import changes
-from crm.interactions.changes import FAILED, RANKS, Change, Mark
+from crm.interactions.changes import FAILED, OURS, RANKS, Change, Mark
 from crm.interactions.channels.events import Attached, Edited, Reaction, StateChanged, Unsent, Watermark
 
 Became: TypeAlias = Attached | Edited | Unsent | StateChanged | Reaction
 """The events that change one message."""
-_STATES: Final = frozenset({*RANKS, FAILED})
+_STATES: Final = frozenset({*RANKS, FAILED}) - OURS
 
 
 class UnknownState(Invalid):

@@ -1,8 +1,7 @@
 """What the events of an account's deliveries come to: each kind is carried out where it belongs, many at a time."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from crm.inbox.accounts import Opened
 from crm.inbox.aftermath import Became
 from crm.inbox.deliveries import EventOutcome
 from crm.inbox.heard import Heard, Outcomes
+from crm.inbox.house import House
 from crm.inbox.messages import Tale
 from crm.inbox.persons import Wanted
 from crm.interactions import timeline
@@ -42,14 +42,6 @@ Personal: TypeAlias = Message | Happened | Unknown | ConsentChanged | Ordered | 
 class NobodyKnown(Invalid):
     code = "nobody_known"
     title = "Nobody can be found by what is said of the person"
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What is the same for all accounts: the `region` of phone numbers without one, the `gap` between threads."""
-
-    region: str
-    gap: timedelta
 
 
 async def apply(session: Session, *, account: Opened, events: Sequence[Heard], house: House, now: datetime) -> Outcomes:

@@ -19,8 +19,8 @@ from crm.errors import CrmError
 from crm.inbox import accounts, deliveries, happenings, heard, providers
 from crm.inbox.accounts import LastError, Opened
 from crm.inbox.deliveries import ATTEMPTS_MAX, RETRY_DELAY, EventError, EventOutcome, Finished, Pending
-from crm.inbox.happenings import House
 from crm.inbox.heard import Heard, Outcomes
+from crm.inbox.house import House
 from crm.inbox.orders import OrderNotHere
 from crm.interactions import changes
 

@@ -2,11 +2,14 @@
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from typing import Final, cast
 
 from crm.errors import FieldError, Invalid
 from crm.interactions import channels
 from crm.interactions.channels.deliveries import Adapter
+from crm.interactions.channels.outgoing import Sender
+from crm.interactions.channels.senders import whatsapp
 
 BODY_MAX: Final = 5_000_000
 MAIL_BODY_MAX: Final = 64_000_000
@@ -37,6 +40,10 @@ def _found() -> dict[str, Adapter]:
 
 
 ADAPTERS: Final = _found()
+SENDERS: Final[Mapping[str, Sender]] = {
+    "whatsapp": whatsapp,
+}
+"""Those by which messages go out."""
 
 
 def adapter(provider: str) -> Adapter:
@@ -48,6 +55,14 @@ def adapter(provider: str) -> Adapter:
             f"The providers are {known}.", errors=[FieldError("/provider", "unknown_provider", "is not known")]
         )
     return found
+
+
+def secrets(provider: str) -> tuple[str, ...]:
+    """The names of the secrets that an account at a provider may have: for what comes in, and for what goes out."""
+    names = (ADAPTERS[provider].SECRETS if provider in ADAPTERS else ()) + (
+        SENDERS[provider].SECRETS if provider in SENDERS else ()
+    )
+    return tuple(dict.fromkeys(names))
 
 
 def body_max(provider: str) -> int:

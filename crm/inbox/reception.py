@@ -18,7 +18,7 @@ from crm.errors import Conflict, CrmError, Invalid, NotFound, Unauthenticated, U
 from crm.inbox import accounts, deliveries, processing, providers
 from crm.inbox.accounts import LastError, Opened
 from crm.inbox.deliveries import DeliveryNotFound, DeliveryView
-from crm.inbox.happenings import House
+from crm.inbox.house import House
 from crm.interactions.channels.deliveries import Delivery, Reply, Sampling, SignatureInvalid
 
 CACHE_SECONDS: Final = 5.0

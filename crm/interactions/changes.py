@@ -23,8 +23,10 @@ Kind: TypeAlias = Literal["state", "edited", "unsent", "reaction", "attached"]
 Pair: TypeAlias = tuple[str, str]
 """The source and the external id of a message."""
 
-RANKS: Final[Mapping[str, int]] = {"queued": 0, "sent": 1, "delivered": 2, "read": 3}
-"""A state moves up only."""
+RANKS: Final[Mapping[str, int]] = {"queued": 0, "cancelled": 1, "unknown": 2, "sent": 3, "delivered": 4, "read": 5}
+"""A state moves up only. What was cancelled never went; of what is unknown nobody can say whether it did."""
+OURS: Final = frozenset({"cancelled", "unknown"})
+"""States that no provider tells of."""
 FAILED: Final = "failed"
 PROOFS: Final = frozenset({"delivered", "read"})
 """States of what did not fail after all."""
@@ -303,7 +305,7 @@ def _columns(pairs: Collection[Pair]) -> tuple[list[str], list[str]]:
 _GIVEN: Final = "unnest($1::text[], $2::text[]) AS g (source, external_id)"
 
 _FIND: Final = f"""
-    SELECT i.source, i.external_id, i.contact_id, i.id
+    SELECT d.source, d.external_id, i.contact_id, i.id
     FROM {_GIVEN}
     JOIN interaction_directory d ON d.source = g.source AND d.external_id = g.external_id
     JOIN interactions i ON i.contact_id = d.contact_id AND i.id = d.interaction_id
@@ -368,14 +370,22 @@ _RAISE_WATERMARK: Final = """
     WHERE m.until < excluded.until
 """
 
+# What we send ourselves was written down before it went: it counts from when it was sent.
 _MARKED: Final = f"""
     SELECT i.contact_id, i.id, i.source, i.external_id
     FROM {aliases.known_as("$1::uuid")} who CROSS JOIN LATERAL (
-        SELECT id FROM interactions
-        WHERE contact_id = who.id AND occurred_at > $3 AND occurred_at <= $4 AND source = $2 AND direction = 'outbound'
-            AND external_id IS NOT NULL
-        ORDER BY occurred_at DESC, id DESC LIMIT $5
-    ) n JOIN interactions i ON i.contact_id = who.id AND i.id = n.id
+        (SELECT n.id FROM interactions n
+        WHERE n.contact_id = who.id AND n.occurred_at > $3 AND n.occurred_at <= $4 AND n.source = $2
+            AND n.direction = 'outbound' AND n.external_id IS NOT NULL AND NOT EXISTS (
+                SELECT FROM interaction_changes h
+                WHERE h.contact_id = n.contact_id AND h.interaction_id = n.id AND h.key = 'state:queued'
+            )
+        ORDER BY n.occurred_at DESC, n.id DESC LIMIT $5)
+        UNION
+        (SELECT h.interaction_id FROM interaction_changes h
+        WHERE h.contact_id = who.id AND h.key = 'state:sent' AND h.occurred_at > $3 AND h.occurred_at <= $4
+        ORDER BY h.occurred_at DESC LIMIT $5)
+    ) n JOIN interactions i ON i.contact_id = who.id AND i.id = n.id AND i.source = $2 AND i.direction = 'outbound'
     ORDER BY i.contact_id, i.id FOR NO KEY UPDATE OF i
 """
 
@@ -384,5 +394,9 @@ _MARKED_BEFORE: Final = f"""
     FROM {_GIVEN}
     JOIN interaction_directory d ON d.source = g.source AND d.external_id = g.external_id
     JOIN interactions i ON i.contact_id = d.contact_id AND i.id = d.interaction_id AND i.direction = 'outbound'
-    JOIN message_watermarks m ON m.contact_id = i.contact_id AND m.source = i.source AND i.occurred_at <= m.until
+    JOIN message_watermarks m ON m.contact_id = i.contact_id AND m.source = i.source AND m.until >= coalesce(
+        (SELECT h.occurred_at FROM interaction_changes h
+         WHERE h.contact_id = i.contact_id AND h.interaction_id = i.id AND h.key = 'state:sent'),
+        i.occurred_at
+    )
 """

@@ -145,6 +145,19 @@ async def assign(session: Session, *, said: Sequence[Said]) -> list[UUID]:
     return [chosen[number] for number in range(len(said))]
 
 
+async def join(session: Session, *, contact_id: UUID, thread_id: UUID, at: datetime) -> None:
+    """Say that a message of ours was added to a thread of a contact, who is locked. Raises ThreadNotFound."""
+    joined = await session.execute(
+        f"""
+        UPDATE threads t SET last_at = greatest(t.last_at, $3), messages_count = t.messages_count + 1
+        FROM {aliases.known_as("$1::uuid")} who WHERE t.contact_id = who.id AND t.id = $2
+        """,
+        contact_id, thread_id, at,
+    )  # fmt: skip
+    if not joined:
+        raise ThreadNotFound("This contact has no thread with this id.")
+
+
 async def get(session: Session, *, contact_id: UUID, thread_id: UUID) -> Thread:
     """One thread of a contact. Raises ThreadNotFound."""
     row = await session.fetchrow(

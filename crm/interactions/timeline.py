@@ -120,7 +120,10 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What somebody says happened with a contact. With an `external_id` it is taken down once for each `source`."""
+    """What somebody says happened with a contact. With an `external_id` it is taken down once for each `source`.
+
+    `id` is for whoever keeps something beside it under the same one.
+    """
 
     channel: str
     kind: str
@@ -133,6 +136,7 @@ class Report:
     external_id: str | None = None
     thread_id: UUID | None = None
     case_id: UUID | None = None
+    id: UUID | None = None
 
     @property
     def pair(self) -> tuple[str, str] | None:
@@ -236,7 +240,7 @@ async def find(session: Session, *, pairs: Sequence[tuple[str, str]]) -> dict[tu
     if not pairs:
         return {}
     rows = await session.fetch(_FIND, *zip(*pairs, strict=True))
-    return {(row["source"], row["external_id"]): _shown(*row) for row in rows}
+    return {(source, external_id): _shown(*values) for source, external_id, *values in rows}
 
 
 async def whose(session: Session, *, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[UUID, UUID]]:
@@ -245,6 +249,17 @@ async def whose(session: Session, *, pairs: Collection[tuple[str, str]]) -> dict
         return {}
     rows = await session.fetch(_WHOSE, *zip(*pairs, strict=True))
     return {(source, external_id): (contact_id, id) for source, external_id, contact_id, id in rows}  # noqa: A001
+
+
+async def call_also(session: Session, *, contact_id: UUID, interaction_id: UUID, pair: tuple[str, str]) -> None:
+    """Let an interaction be known by a further source and external id, where nothing else is."""
+    await session.execute(
+        """
+        INSERT INTO interaction_directory (source, external_id, contact_id, interaction_id) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (source, external_id) DO NOTHING
+        """,
+        *pair, contact_id, interaction_id,
+    )  # fmt: skip
 
 
 async def get(session: Session, *, contact_id: UUID, interaction_id: UUID) -> Interaction:
@@ -311,9 +326,9 @@ def _shown(*values: Any) -> Interaction:
 def _row(contact_id: UUID, report: Report, by: str, now: datetime) -> tuple[Any, ...]:
     source, external_id = report.pair or (report.source, None)
     return entry(
-        contact_id, channel=report.channel, kind=report.kind, occurred_at=report.occurred_at, recorded_at=now, by=by,
-        direction=report.direction, subject=report.subject, body=report.body, data=report.data, source=source,
-        external_id=external_id, thread_id=report.thread_id, case_id=report.case_id,
+        contact_id, id=report.id, channel=report.channel, kind=report.kind, occurred_at=report.occurred_at,
+        recorded_at=now, by=by, direction=report.direction, subject=report.subject, body=report.body,
+        data=report.data, source=source, external_id=external_id, thread_id=report.thread_id, case_id=report.case_id,
     )  # fmt: skip
 
 
@@ -376,8 +391,9 @@ _CHANGES = changes.select("interactions")
 
 _GET = f"SELECT {_SELECTED}, {_CHANGES} FROM interactions WHERE contact_id = $1 AND id = $2"
 
+# The directory may know an interaction by a further name: ours, and later that of the provider who sent it.
 _FIND = f"""
-    SELECT {_PREFIXED}, {changes.select("i")}
+    SELECT d.source, d.external_id, {_PREFIXED}, {changes.select("i")}
     FROM unnest($1::text[], $2::text[]) AS g (source, external_id)
     JOIN interaction_directory d ON d.source = g.source AND d.external_id = g.external_id
     JOIN interactions i ON i.contact_id = d.contact_id AND i.id = d.interaction_id

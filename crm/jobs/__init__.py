@@ -11,7 +11,8 @@ from crm.contacts.segments import EVALUATE as EVALUATE_SEGMENT
 from crm.exchange.imports import JOB as RUN_IMPORT
 from crm.exchange.reversions import JOB as REVERT_IMPORT
 from crm.inbox.deliveries import JOB as PROCESS_DELIVERIES
-from crm.jobs import backtests, duplicates, housekeeping, imports, inbox, nights, segments
+from crm.inbox.outbound import JOB as SEND_MESSAGES
+from crm.jobs import backtests, duplicates, housekeeping, imports, inbox, messages, nights, segments
 from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
@@ -33,6 +34,7 @@ JOBS: Mapping[str, Job] = {
     RUN_IMPORT: imports.run_import,
     REVERT_IMPORT: imports.revert_import,
     PROCESS_DELIVERIES: inbox.process_deliveries,
+    SEND_MESSAGES: messages.send_messages,
     SCAN_FOR_DUPLICATES: duplicates.scan_for_duplicates,
 }
 
@@ -48,6 +50,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     "evaluate_segments": Schedule("*/5 * * * *", segments.evaluate_segments),
     "follow_timelines": Schedule("* * * * *", segments.follow_timelines),
     "process_due_deliveries": Schedule("* * * * *", inbox.process_due_deliveries),
+    "send_due_messages": Schedule("* * * * *", messages.send_due_messages),
     "watch_for_silence": Schedule("*/5 * * * *", inbox.watch_for_silence),
     "purge_deliveries": Schedule("41 2 * * *", inbox.purge_deliveries),
 }

@@ -11,7 +11,7 @@ import structlog
 from crm.db.session import Database
 from crm.db.vault import Vault
 from crm.inbox import accounts, deliveries, processing
-from crm.inbox.happenings import House
+from crm.inbox.house import House
 from crm.interactions import changes
 from crm.settings import Settings
 
@@ -49,8 +49,7 @@ class _Turn:
 
 async def _work_off(database: Database) -> None:
     settings = _settings()
-    house = House(settings.default_region, timedelta(hours=settings.thread_gap_hours))
-    done = await processing.work_off(database, vault=Vault.of(settings), house=house, clock=_clock)
+    done = await processing.work_off(database, vault=Vault.of(settings), house=House.of(settings), clock=_clock)
     if done:
         _log.debug("deliveries_processed", deliveries=done)
 

@@ -7,7 +7,7 @@ import httpx
 
 from crm.db.vault import Vault
 from crm.inbox import processing
-from crm.inbox.happenings import House
+from crm.inbox.house import House
 from tests.inbox import toychat
 
 SECRET = "a secret of theirs"

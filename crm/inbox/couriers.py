@@ -1,0 +1,82 @@
+"""Carrying a message to its provider, and saying what is known of it afterwards.
+
+The one distinction that counts is whether the provider may have it: a connection that was never made leaves no doubt,
+one that broke off afterwards does.
+"""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+import httpx
+
+from crm.inbox import providers
+from crm.interactions.channels.deliveries import ChannelAccount
+from crm.interactions.channels.outgoing import (
+    AccountIncomplete,
+    Answer,
+    Later,
+    Outcome,
+    Outgoing,
+    Refused,
+    Request,
+    Unclear,
+)
+
+CONNECT_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 15.0
+TOTAL: Final = timedelta(seconds=60)
+"""After how long a message is surely not on its way any more, whatever is waited for."""
+CONNECTIONS_MAX: Final = 50
+ANSWER_BYTES_MAX: Final = 256 * 1024
+
+
+class Couriers:
+    """The connections to providers of one process. They follow no redirection, and keep no cookie."""
+
+    def __init__(self, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self._http = httpx.AsyncClient(
+            timeout=httpx.Timeout(answer_seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=20, keepalive_expiry=30),
+            follow_redirects=False,
+            headers={"user-agent": "setia"},
+        )
+        self._answer_seconds = answer_seconds
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self._http.aclose()
+
+    async def carry(self, provider: str, message: Outgoing, account: ChannelAccount) -> Outcome:
+        """Hand a message over; whatever happens is an outcome, and none of them holds a secret."""
+        sender = providers.SENDERS[provider]
+        try:
+            parcel = sender.request(message, account)
+        except AccountIncomplete as error:
+            return Refused(error.code, error.detail)
+        assert isinstance(parcel, Request)
+        try:
+            async with asyncio.timeout(TOTAL.total_seconds()):
+                answer = await self._ask(parcel)
+        except TimeoutError:
+            return Unclear("no_answer", "It was handed over, and no whole answer came in time.")
+        return sender.outcome(answer) if isinstance(answer, Answer) else answer
+
+    async def _ask(self, request: Request) -> Answer | Outcome:
+        try:
+            async with self._http.stream(
+                request.method, request.url, headers=dict(request.headers), content=request.body
+            ) as response:
+                body = bytearray()
+                async for part in response.aiter_bytes():
+                    body += part
+                    if len(body) > ANSWER_BYTES_MAX:
+                        break
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            return Later("not_reached", f"The provider was not reached: {type(error).__name__}.")
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError) as error:
+            return Refused("bad_request", f"No request can be made of it: {type(error).__name__}.")
+        except httpx.HTTPError as error:
+            return Unclear("no_answer", f"It was handed over, and no answer came: {type(error).__name__}.")
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, headers, bytes(body))
