@@ -12,7 +12,7 @@ from crm.exchange.imports import JOB as RUN_IMPORT
 from crm.exchange.reversions import JOB as REVERT_IMPORT
 from crm.inbox.deliveries import JOB as PROCESS_DELIVERIES
 from crm.inbox.outbound import JOB as SEND_MESSAGES
-from crm.jobs import backtests, duplicates, housekeeping, imports, inbox, messages, nights, segments
+from crm.jobs import backtests, duplicates, housekeeping, imports, inbox, messages, nights, playbooks, segments
 from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
@@ -49,6 +49,8 @@ SCHEDULES: Mapping[str, Schedule] = {
     # As nights, for segments that follow a day; more often, what was asked for and left undone is taken up again.
     "evaluate_segments": Schedule("*/5 * * * *", segments.evaluate_segments),
     "follow_timelines": Schedule("* * * * *", segments.follow_timelines),
+    "follow_for_playbooks": Schedule("* * * * *", playbooks.follow_for_playbooks),
+    "begin_playbook_days": Schedule("*/5 * * * *", playbooks.begin_playbook_days),
     "process_due_deliveries": Schedule("* * * * *", inbox.process_due_deliveries),
     "send_due_messages": Schedule("* * * * *", messages.send_due_messages),
     "watch_for_silence": Schedule("*/5 * * * *", inbox.watch_for_silence),
