@@ -44,6 +44,11 @@ STATEMENTS = (
     """,
     "CREATE INDEX outbound_messages_due_idx ON outbound_messages (due_at, id) WHERE status = 'queued'",
     "CREATE INDEX outbound_messages_sending_idx ON outbound_messages (claimed_at) WHERE status = 'sending'",
+    # What an echo may be of.
+    """
+    CREATE INDEX outbound_messages_doubtful_idx ON outbound_messages (contact_id, account_id)
+        WHERE status IN ('sending', 'unknown')
+    """,
     # What somebody should look at. Those that went are many, and found by whom they went to.
     "CREATE INDEX outbound_messages_odd_idx ON outbound_messages (status, id) WHERE status <> 'sent'",
 )

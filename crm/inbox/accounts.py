@@ -127,6 +127,11 @@ def source(provider: str, ref: str) -> str:
     return f"{provider}:{ref}"
 
 
+def endpoint(provider: str, account_id: UUID) -> str:
+    """The path that the provider of an account calls."""
+    return f"/v1/inbox/{provider}/{account_id}"
+
+
 def gap(account: ChannelAccount, default: timedelta) -> timedelta:
     """After how long without a message on an account the next one begins a new thread."""
     named = account.settings.get(THREAD_GAP)
@@ -319,7 +324,7 @@ def _view(row: Record) -> Account:
         **values,
         "secrets": {name: name in row["secret_names"] for name in names},
         "last_error": None if stored is None else msgspec.convert(stored, LastError),
-        "endpoint": f"/v1/inbox/{row['provider']}/{row['id']}",
+        "endpoint": endpoint(row["provider"], row["id"]),
     })  # fmt: skip
 
 

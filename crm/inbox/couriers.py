@@ -8,18 +8,22 @@ import asyncio
 from datetime import timedelta
 from typing import Final
 
+import aiosmtplib
 import httpx
 
 from crm.inbox import providers
 from crm.interactions.channels.deliveries import ChannelAccount
 from crm.interactions.channels.outgoing import (
+    DETAIL_MAX,
     AccountIncomplete,
     Answer,
     Later,
+    Mailing,
     Outcome,
     Outgoing,
     Refused,
     Request,
+    Sent,
     Unclear,
 )
 
@@ -54,13 +58,41 @@ class Couriers:
             parcel = sender.request(message, account)
         except AccountIncomplete as error:
             return Refused(error.code, error.detail)
-        assert isinstance(parcel, Request)
+        if isinstance(parcel, Mailing):
+            return await self._mail(parcel)
         try:
             async with asyncio.timeout(TOTAL.total_seconds()):
                 answer = await self._ask(parcel)
         except TimeoutError:
             return Unclear("no_answer", "It was handed over, and no whole answer came in time.")
         return sender.outcome(answer) if isinstance(answer, Answer) else answer
+
+    async def _mail(self, mailing: Mailing) -> Outcome:
+        """A mail to its server: until it begins to take the content, it has nothing."""
+        server = aiosmtplib.SMTP(
+            hostname=mailing.host, port=mailing.port, use_tls=mailing.security == "tls",
+            start_tls=mailing.security == "starttls", timeout=self._answer_seconds,
+        )  # fmt: skip
+        handing_over = False
+        try:
+            async with asyncio.timeout(TOTAL.total_seconds()):
+                await server.connect()
+                if mailing.user is not None:
+                    await server.login(mailing.user, mailing.password or "")
+                await server.mail(mailing.sender)
+                await server.rcpt(mailing.recipient)
+                handing_over = True
+                await server.data(mailing.content)
+        except aiosmtplib.SMTPResponseException as error:
+            passing = error.code // 100 == 4
+            return (Later if passing else Refused)(f"smtp_{error.code}", error.message[:DETAIL_MAX])
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            if handing_over:
+                return Unclear("no_answer", f"It was handed over, and no answer came: {type(error).__name__}.")
+            return Later("not_reached", f"The mail server was not reached: {type(error).__name__}.")
+        finally:
+            server.close()
+        return Sent(mailing.message_id)
 
     async def _ask(self, request: Request) -> Answer | Outcome:
         try:

@@ -98,7 +98,7 @@ async def claim(session: Session, *, vault: Vault, house: House, now: datetime) 
         match verdict:
             case Cleared():
                 account = opened[row["account_id"]]
-                outgoing = _outgoing(row, verdict)
+                outgoing = _outgoing(row, verdict, account)
                 claimed.append(Claimed(row["contact_id"], row["id"], row["attempts"] + 1, now, account, outgoing))
                 updates.append(_update(row, now, status="sending", attempts=row["attempts"] + 1, to=verdict.to))
             case Postponed():
@@ -120,6 +120,11 @@ async def finish(session: Session, *, claimed: Claimed, outcome: Outcome, now: d
     )
     row = await session.fetchrow(_HELD, claimed.contact_id, claimed.id)
     if row is None or row["status"] not in {"sending", "unknown"}:
+        return
+    if row["sent_to"] is None:
+        # Whoever it went to was forgotten meanwhile, and so is what is said of it.
+        status = "sent" if isinstance(outcome, Sent) else changes.FAILED
+        await _set(session, claimed, status, None, now)
         return
     if isinstance(outcome, Sent):
         # It counts from before it was handed over: what its provider tells can't be older.
@@ -230,14 +235,28 @@ def _wish(row: Record, account: Opened | None, contact_id: UUID, house: House) -
     )  # fmt: skip
 
 
-def _outgoing(row: Record, cleared: Cleared) -> Outgoing:
+def _outgoing(row: Record, cleared: Cleared, account: Opened) -> Outgoing:
     template = row["provider_template"]
     # What the person wrote for is answered in plain words as long as that is allowed.
     templated = template is not None and (cleared.late or row["body"] is None)
     return Outgoing(
         reference=str(row["id"]), channel=row["channel"], to=cleared.to, text=row["body"], subject=row["subject"],
         template=ProviderTemplate(**template) if templated else None, late=cleared.late,
+        told_to=_told_to(row["id"], account), began_with=_began_with(row),
     )  # fmt: skip
+
+
+def _began_with(row: Record) -> str | None:
+    """The mail with which its thread began, if that is another one."""
+    local, _, domain = (row["hint"] or "").rpartition("@")
+    return row["hint"] if domain and local and local != str(row["id"]) else None
+
+
+def _told_to(message_id: UUID, account: Opened) -> str | None:
+    """Where a provider that asks for it may tell what became of a message, if we know how we are reached."""
+    public = account.at_provider.settings.get(accounts.PUBLIC_URL)
+    endpoint = accounts.endpoint(account.provider, account.id)
+    return f"{public.rstrip('/')}{endpoint}?reference={message_id}" if public else None
 
 
 def _update(
@@ -255,7 +274,7 @@ def _update(
 
 
 async def _set(
-    session: Session, claimed: Claimed, status: str, reason: dict[str, Any], now: datetime,
+    session: Session, claimed: Claimed, status: str, reason: dict[str, Any] | None, now: datetime,
     *, due_at: datetime | None = None,
 ) -> None:  # fmt: skip
     await session.execute(
@@ -287,13 +306,15 @@ _UPDATED: Final = (
 
 _DUE: Final = """
     SELECT m.contact_id, m.id, m.account_id, m.channel, m.purpose, m.identity, m.sent_to, m.provider_template, m.human,
-        m.due_at, m.attempts, m.claimed_at, i.subject, i.body, i.source
+        m.due_at, m.attempts, m.claimed_at, i.subject, i.body, i.source, (
+            SELECT t.hint FROM threads t WHERE t.contact_id = m.contact_id AND t.id = i.thread_id
+        ) AS hint
     FROM outbound_messages m JOIN interactions i ON i.contact_id = m.contact_id AND i.id = m.id
     WHERE m.status = 'queued' AND m.due_at <= $1
     ORDER BY m.due_at, m.id LIMIT $2
     FOR UPDATE OF m SKIP LOCKED
 """
-_HELD: Final = "SELECT status FROM outbound_messages WHERE contact_id = $1 AND id = $2 FOR UPDATE"
+_HELD: Final = "SELECT status, sent_to FROM outbound_messages WHERE contact_id = $1 AND id = $2 FOR UPDATE"
 _LOST: Final = """
     SELECT m.contact_id, m.id, i.source, split_part(i.source, ':', 1) AS provider
     FROM outbound_messages m JOIN interactions i ON i.contact_id = m.contact_id AND i.id = m.id

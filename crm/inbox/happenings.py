@@ -7,7 +7,7 @@ from uuid import UUID
 
 from crm.db.session import Session
 from crm.errors import CrmError, Invalid
-from crm.inbox import aftermath, consents, facts, heard, messages, orders, persons, privacy
+from crm.inbox import aftermath, consents, facts, heard, messages, orders, persons, privacy, settling
 from crm.inbox.accounts import Opened
 from crm.inbox.aftermath import Became
 from crm.inbox.deliveries import EventOutcome
@@ -50,6 +50,7 @@ async def apply(session: Session, *, account: Opened, events: Sequence[Heard], h
     What a rule of ours refuses is an outcome too; anything else is raised, and leaves the transaction useless.
     """
     outcomes: Outcomes = {}
+    await settling.recognize(session, account=account, events=events, now=now)
     # Before the others, which may come from an address that is only told of here.
     outcomes |= await _identify(session, account, _of(Identified, events), house, now)
     outcomes |= await _tell(session, account, [one for one in events if isinstance(one.event, Personal)], house, now)

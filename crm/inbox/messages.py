@@ -8,10 +8,11 @@ from uuid import UUID
 
 from crm.db.session import Session
 from crm.errors import CrmError
-from crm.inbox import heard
+from crm.inbox import heard, settling
 from crm.inbox.accounts import Opened
 from crm.inbox.deliveries import EventOutcome
 from crm.inbox.heard import Heard, Outcomes
+from crm.inbox.settling import StillSending
 from crm.interactions import changes, threads, timeline
 from crm.interactions.changes import Pair
 from crm.interactions.channels.events import Happened, Message, Unknown
@@ -35,6 +36,13 @@ async def record_all(
     session: Session, *, account: Opened, tales: Sequence[Tale], gap: timedelta, now: datetime
 ) -> Outcomes:
     """Record what happened with contacts, who are locked; each external id once."""
+    ours = [
+        (tale.heard.number, tale.contact_id, tale.event)
+        for tale in tales
+        if isinstance(tale.event, Message) and tale.event.direction == "outbound"
+    ]
+    # Before it is asked what stands already: what was on its way stands by then, or is still on its way.
+    waiting = await settling.echoes(session, account=account, outbound=ours, now=now) if ours else set()
     keys = [heard.pair(account, tale.event.external_id) for tale in tales]
     # Once more, now that the contacts are locked: another worker may have been faster.
     stored = await timeline.whose(session, pairs=set(keys))
@@ -45,6 +53,8 @@ async def record_all(
         report = _report(account, tale.event, now)
         if key in stored:
             outcomes[tale.heard.number] = tale.heard.repeated(*stored[key])
+        elif tale.heard.number in waiting:
+            outcomes[tale.heard.number] = tale.heard.failed(StillSending("It is looked at again."), tale.contact_id)
         elif refused := timeline.refusal(report, now=now):
             outcomes[tale.heard.number] = tale.heard.failed(refused, tale.contact_id)
         elif key in new:

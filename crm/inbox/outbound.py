@@ -145,7 +145,7 @@ class OutboundMessage:
 
     id: UUID
     contact_id: UUID
-    account_id: UUID
+    channel_account_id: UUID
     channel: str
     purpose: str
     status: Status
@@ -200,19 +200,20 @@ async def send(
     if isinstance(verdict, Postponed):
         due_at = verdict.until
         reason = Reason(verdict.code, clearance.WAITS[verdict.code], due_at)
+    message_id = uuid7()
     message = OutboundMessage(
-        id=uuid7(), contact_id=contact_id, account_id=route.account.id, channel=route.channel, purpose=draft.purpose,
-        status="queued", subject=draft.subject, text=draft.text, template_id=draft.template_id,
+        id=message_id, contact_id=contact_id, channel_account_id=route.account.id, channel=route.channel,
+        purpose=draft.purpose, status="queued", subject=draft.subject, text=draft.text, template_id=draft.template_id,
         provider_template=draft.provider_template, identity=draft.identity, sent_to=None, human=draft.human,
-        thread_id=await _thread(session, contact_id, draft, route, house, now), case_id=draft.case_id, due_at=due_at,
-        attempts=0, sent_at=None, external_id=None, error=reason, resend_of=resend_of, by=by, created_at=now,
-        updated_at=now,
+        thread_id=await _thread(session, contact_id, message_id, draft, route, house, now), case_id=draft.case_id,
+        due_at=due_at, attempts=0, sent_at=None, external_id=None, error=reason, resend_of=resend_of, by=by,
+        created_at=now, updated_at=now,
     )  # fmt: skip
     pair = (route.account.source, str(message.id))
     await timeline.record(session, contact_id=contact_id, report=_report(message, pair), by=by, now=now)
     await changes.apply_all(session, changes=[changes.state(pair, "queued", occurred_at=now)], now=now)
     shown = msgspec.to_builtins(message, builtin_types=(UUID, datetime))
-    values = {**shown, "natural_key": natural_key, "claimed_at": None}
+    values = {**shown, "account_id": route.account.id, "natural_key": natural_key, "claimed_at": None}
     await writes.write(
         session,
         [
@@ -274,7 +275,9 @@ async def cancel(session: Session, *, contact_id: UUID, message_id: UUID, now: d
     if row["status"] == "cancelled":
         return
     if row["status"] != "queued":
-        raise NotCancellable(f"It is {row['status']}: only what is queued can be called back.", status=row["status"])
+        raise NotCancellable(
+            f"It is {row['status']}: only what is queued can be called back.", message_status=row["status"]
+        )
     await session.execute(
         """
         UPDATE outbound_messages SET status = 'cancelled', error = NULL, updated_at = $3
@@ -295,12 +298,13 @@ async def resend(
 
     Once for each. Raises MessageNotFound, NotResendable, and all that `send` raises.
     """
+    await contacts.lock(session, contact_id=contact_id)
     before = view(await _row(session, contact_id, message_id, "FOR UPDATE OF m"))
     if before.status not in {"failed", "unknown"}:
-        raise NotResendable(f"It is {before.status}.", status=before.status)
+        raise NotResendable(f"It is {before.status}.", message_status=before.status)
     draft = Draft(
         text=before.text, subject=before.subject, template_id=before.template_id,
-        provider_template=before.provider_template, channel=before.channel, account_id=before.account_id,
+        provider_template=before.provider_template, channel=before.channel, account_id=before.channel_account_id,
         identity=before.identity, purpose=before.purpose, case_id=before.case_id, human=before.human,
     )  # fmt: skip
     message, is_new = await send(
@@ -326,7 +330,7 @@ def view(row: Record) -> OutboundMessage:
     elif status in {"sent", "delivered", "read"}:
         error = None
     return OutboundMessage(**{
-        **values, "text": row["body"], "status": status,
+        **values, "channel_account_id": row["account_id"], "text": row["body"], "status": status,
         "provider_template": _converted(row["provider_template"], ProviderTemplate),
         "identity": reached(row["identity"]), "sent_to": reached(row["sent_to"]),
         "error": _converted(error, Reason),
@@ -373,20 +377,22 @@ async def _judged(
     return verdict
 
 
-async def _thread(session: Session, contact_id: UUID, draft: Draft, route: Route, house: House, now: datetime) -> UUID:
+async def _thread(
+    session: Session, contact_id: UUID, message_id: UUID, draft: Draft, route: Route, house: House, now: datetime
+) -> UUID:
     if draft.thread_id is not None:
         await threads.join(session, contact_id=contact_id, thread_id=draft.thread_id, at=now)
         return draft.thread_id
     said = Said(
         contact_id=contact_id, account_id=route.account.id, channel=route.channel, occurred_at=now, inbound=False,
-        hint=None, gap=route.account.thread_gap(house.gap),
+        hint=route.hint(str(message_id)), gap=route.account.thread_gap(house.gap),
     )  # fmt: skip
     return (await threads.assign(session, said=[said]))[0]
 
 
 def _report(message: OutboundMessage, pair: tuple[str, str]) -> Report:
     facts = {
-        "account_id": message.account_id, "purpose": message.purpose, "template_id": message.template_id,
+        "account_id": message.channel_account_id, "purpose": message.purpose, "template_id": message.template_id,
         "provider_template": message.provider_template, "resend_of": message.resend_of,
     }  # fmt: skip
     return Report(

@@ -22,6 +22,7 @@ from crm.inbox.deliveries import ATTEMPTS_MAX, RETRY_DELAY, EventError, EventOut
 from crm.inbox.heard import Heard, Outcomes
 from crm.inbox.house import House
 from crm.inbox.orders import OrderNotHere
+from crm.inbox.settling import StillSending
 from crm.interactions import changes
 
 BATCH: Final = 200
@@ -35,7 +36,7 @@ _PASSING: Final = (
     asyncpg.InsufficientResourcesError, asyncpg.ReadOnlySQLTransactionError, asyncpg.InterfaceError,
     asyncpg.InternalClientError, OSError,
 )  # fmt: skip
-_LATER: Final = frozenset({OrderNotHere.code})
+_LATER: Final = frozenset({OrderNotHere.code, StillSending.code})
 """Refusals that may turn into the contrary by themselves: the delivery is tried again."""
 
 Clock = Callable[[], datetime]

@@ -9,7 +9,18 @@ from crm.errors import FieldError, Invalid
 from crm.interactions import channels
 from crm.interactions.channels.deliveries import Adapter
 from crm.interactions.channels.outgoing import Sender
-from crm.interactions.channels.senders import whatsapp
+from crm.interactions.channels.senders import (
+    imap,
+    instagram,
+    line,
+    mailgun,
+    messenger,
+    postmark,
+    sendgrid,
+    telegram,
+    twilio,
+    whatsapp,
+)
 
 BODY_MAX: Final = 5_000_000
 MAIL_BODY_MAX: Final = 64_000_000
@@ -41,6 +52,15 @@ def _found() -> dict[str, Adapter]:
 
 ADAPTERS: Final = _found()
 SENDERS: Final[Mapping[str, Sender]] = {
+    "imap": imap,
+    "instagram": instagram,
+    "line": line,
+    "mailgun": mailgun,
+    "messenger": messenger,
+    "postmark": postmark,
+    "sendgrid": sendgrid,
+    "telegram": telegram,
+    "twilio": twilio,
     "whatsapp": whatsapp,
 }
 """Those by which messages go out."""

@@ -16,6 +16,7 @@ from crm.inbox.clearance import WINDOWS
 from crm.interactions import threads
 from crm.interactions.channels.deliveries import ChannelAccount
 from crm.interactions.channels.outgoing import AccountIncomplete
+from crm.interactions.channels.senders import letters
 
 ACCOUNTS_MAX: Final = 200
 """Among how many is chosen where none is named: a place with more has to name one."""
@@ -66,6 +67,11 @@ class Route:
         """Whether texts that the provider has approved can go this way."""
         window = WINDOWS.get(self.channel)
         return window is not None and window.templates
+
+    def hint(self, reference: str) -> str | None:
+        """What ties the answers to a message of this name to its thread: they name the mail that they answer."""
+        is_mail = self.channel in letters.CHANNELS
+        return letters.message_id(reference, self.account.at_provider) if is_mail else None
 
 
 async def choose(

@@ -57,9 +57,8 @@ class Writer(Desk):
         )  # fmt: skip
 
     async def told(self, **value: Any) -> None:
-        change = {"field": "messages", "value": {
-            "messaging_product": "whatsapp", "metadata": {"display_phone_number": "1", "phone_number_id": "PN1"}, **value,
-        }}  # fmt: skip
+        named = {"display_phone_number": "1", "phone_number_id": "PN1"}
+        change = {"field": "messages", "value": {"messaging_product": "whatsapp", "metadata": named, **value}}
         payload = {"object": "whatsapp_business_account", "entry": [{"id": "W1", "changes": [change]}]}
         await self.call(json.dumps(payload).encode())
 

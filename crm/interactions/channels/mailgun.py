@@ -180,5 +180,7 @@ def _state(kind: str, event: Json, message_id: str, at: datetime) -> StateChange
     return StateChanged(
         external_id=message_id, state="queued" if temporary else _STATES[kind], occurred_at=at,
         person=mail.person(text(event, "recipient")), error=error if failed else None,
-        data=mail.weakly() if kind == "opened" else kept(event=kind, temporary=temporary),
+        data=mail.weakly()
+        if kind == "opened"
+        else kept(event=kind, temporary=temporary, reference=text(event, "user-variables", "reference")),
     )  # fmt: skip

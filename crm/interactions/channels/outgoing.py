@@ -54,6 +54,8 @@ class Outgoing:
     late: bool = False
     told_to: str | None = None
     """Where the provider may tell what became of it."""
+    began_with: str | None = None
+    """The id of the mail with which the thread began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

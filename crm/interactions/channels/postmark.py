@@ -99,7 +99,8 @@ def _checked(headers: Headers) -> dict[str, str]:
 def _delivered(delivery: Delivery, record: Json) -> Iterator[Event]:
     yield StateChanged(
         external_id=needed(record, "MessageID"), state="delivered", occurred_at=times.iso(record, "DeliveredAt"),
-        person=_recipient(record), data=kept(details=text(record, "Details"), tag=text(record, "Tag")),
+        person=_recipient(record),
+        data=kept(details=text(record, "Details"), tag=text(record, "Tag"), reference=_reference(record)),
     )  # fmt: skip
 
 
@@ -116,7 +117,9 @@ def _bounced(delivery: Delivery, record: Json) -> Iterator[Event]:
         error=kept(
             code=kind, title=text(record, "Name"), message=text(record, "Description"), details=text(record, "Details")
         ),
-        data=kept(inactive=record.get("Inactive") is True, tag=text(record, "Tag")),
+        data=kept(
+            inactive=record.get("Inactive") is True, tag=text(record, "Tag"), reference=_reference(record)
+        ),
     )  # fmt: skip
 
 
@@ -168,6 +171,11 @@ def _subscribed(delivery: Delivery, record: Json) -> Iterator[Event]:
 
 def _address(record: Json) -> str | None:
     return text(record, "Recipient") or text(record, "Email")
+
+
+def _reference(record: Json) -> str | None:
+    """Our own name for a mail that we sent."""
+    return text(record, "Metadata", "reference")
 
 
 def _recipient(record: Json) -> Person | None:

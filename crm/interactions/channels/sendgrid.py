@@ -182,7 +182,9 @@ def _happened(event: Json) -> Iterator[Event]:
         yield StateChanged(
             external_id=message_id, state=_STATES[kind], occurred_at=at, person=mail.person(recipient),
             error=error if failed else None,
-            data=mail.weakly() if kind == "open" else kept(event=kind, smtp_id=text(event, "smtp-id")),
+            data=mail.weakly()
+            if kind == "open"
+            else kept(event=kind, smtp_id=text(event, "smtp-id"), reference=text(event, "reference")),
         )  # fmt: skip
     elif kind not in _CONSENTS:
         yield payloads.unknown(

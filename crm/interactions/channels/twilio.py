@@ -34,6 +34,8 @@ REQUIRED: tuple[str, ...] = SECRETS
 
 SIGNATURE: Final = "x-twilio-signature"
 RETRIED: Final = "i-twilio-idempotency-token"
+REFERENCE: Final = "reference"
+"""A parameter of the address that we have it tell what becomes of a message of ours: our name for it."""
 BODY_SUM: Final = "bodySHA256"
 FIELDS_MAX: Final = 1_000
 MEDIA_MAX: Final = 100
@@ -93,7 +95,7 @@ def key(delivery: Delivery) -> str | None:
 
 def events(delivery: Delivery, account: ChannelAccount) -> Iterator[Event]:
     """What the delivery says: of one message or call."""
-    read = partial(_read, delivery.received_at)
+    read = partial(_read, delivery.received_at, delivery.query.get(REFERENCE))
     if "json" in delivery.headers.get("content-type", ""):
         return payloads.events(delivery.body, read)
     try:
@@ -151,7 +153,7 @@ def _with_ports(at: re.Match[str], rest: str) -> set[str]:
     return {f"{at['scheme']}://{at['host']}{port}{rest}" for port in ports}
 
 
-def _read(received_at: datetime, form: Json) -> Iterator[Event]:
+def _read(received_at: datetime, reference: str | None, form: Json) -> Iterator[Event]:
     status = text(form, "CallStatus")
     if text(form, "TranscriptionSid"):
         yield _transcription(form, received_at)
@@ -160,16 +162,16 @@ def _read(received_at: datetime, form: Json) -> Iterator[Event]:
     elif status:
         yield _call(form, status, received_at)
     elif any(form.get(name) for name in _SIDS):
-        yield from _message(form, received_at)
+        yield from _message(form, reference, received_at)
     else:
         yield payloads.unknown(form, kind=text(form, "EventType") or "form", occurred_at=received_at)
 
 
-def _message(form: Json, at: datetime) -> Iterator[Event]:
+def _message(form: Json, reference: str | None, at: datetime) -> Iterator[Event]:
     sid = needed(form, next(name for name in _SIDS if form.get(name)))
     status = text(form, "MessageStatus") or text(form, "SmsStatus") or "received"
     if status not in _INBOUND:
-        yield _status(form, sid, status, at)
+        yield _status(form, sid, status, reference, at)
         return
     channel, person = _channel(form), _person(form, "From", "To")
     if person is None:
@@ -202,7 +204,7 @@ def _wish(form: Json) -> bool | None:
     return True if word in START and len(words) == 1 else None
 
 
-def _status(form: Json, sid: str, status: str, at: datetime) -> Event:
+def _status(form: Json, sid: str, status: str, reference: str | None, at: datetime) -> Event:
     person, state = _person(form, "To", "From"), _STATES.get(status)
     if state is None:
         return payloads.unknown(
@@ -212,7 +214,7 @@ def _status(form: Json, sid: str, status: str, at: datetime) -> Event:
     return StateChanged(
         external_id=sid, state=state, occurred_at=at, person=person,
         error=kept(code=code, message=text(form, "ErrorMessage")) or None,
-        data=kept(status=status, channel_status=text(form, "ChannelStatusMessage")),
+        data=kept(status=status, channel_status=text(form, "ChannelStatusMessage"), reference=reference),
     )  # fmt: skip
 
 
