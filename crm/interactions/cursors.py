@@ -42,9 +42,14 @@ class Cursor:
     head: int
 
 
+async def ensure(session: Session, *, name: str) -> None:
+    """Have what happens from now on read by somebody who has never read anything."""
+    await session.execute(_ENSURE, name, _FIRST)
+
+
 async def take(session: Session, *, name: str) -> Cursor:
     """The cursor of this name, set behind all that has happened where there is none yet."""
-    await session.execute(_ENSURE, name, _FIRST)
+    await ensure(session, name=name)
     row = await session.fetchrow(_TAKE, name, _FIRST)
     assert row is not None, "it was made before"
     return Cursor(name, row["xid"], row["id"], row["head"])

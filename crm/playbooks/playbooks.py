@@ -19,6 +19,7 @@ from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert
 from crm.errors import Conflict, NotFound, Stale
+from crm.interactions import cursors
 from crm.playbooks import definitions, mentions, runs
 from crm.playbooks.definitions import Definition, InvalidPlaybook
 
@@ -51,6 +52,8 @@ playbook_versions = Table(
 Status: TypeAlias = Literal["draft", "active", "paused", "archived"]
 PLAYBOOKS_MAX: Final = 200
 """Those that are not archived: what happens with a contact is held against all that are active."""
+CURSOR: Final = "playbooks"
+"""How far timelines have been read for all of them."""
 ARCHIVED: Final = "playbook_archived"
 """Why the runs of a playbook that was put away ended."""
 
@@ -186,6 +189,7 @@ async def change(
     after.version, after.updated_at = before.version + 1, now
     if begins or (status == "active" and after.trigger != before.trigger):
         after.activated_at = now
+        await cursors.ensure(session, name=CURSOR)
     await session.execute(
         """
         UPDATE playbooks SET name = $2, description = $3, status = $4, trigger = $5, definition = $6, version = $7,

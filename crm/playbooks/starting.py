@@ -43,7 +43,6 @@ _DOING: Final = ("points", "tag", "offer", "case")
 LOOP: Final = "loop"
 CAP: Final = "frequency_cap"
 
-_CURSOR: Final = "playbooks"
 _NOBODY: Final = UUID(int=0)
 _DAYS: Final = "SELECT playbook_id, zone, day, finished_at FROM playbook_days WHERE playbook_id = ANY ($1)"
 # A zone after the other, each found by the index: there are few, and very many contacts.
@@ -109,7 +108,7 @@ class Chosen:
 
 async def follow(session: Session, *, vocabulary: Vocabulary, now: datetime) -> bool:
     """Begin the runs of what has been told on the timelines since the last time; False when nothing more has."""
-    cursor = await cursors.take(session, name=_CURSOR)
+    cursor = await cursors.take(session, name=playbooks.CURSOR)
     found = await playbooks.active(session, triggers=definitions.FOLLOWED)
     if not found:
         await cursors.move(session, cursor=cursor, past=None)
