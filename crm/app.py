@@ -12,10 +12,13 @@ from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from crm.api import (
+    agents,
     attribute_definitions,
     auth,
     backtests,
     blocked_identities,
+    case_settings,
+    cases,
     challenges,
     channel_accounts,
     consents,
@@ -83,6 +86,9 @@ V1 = [
     *erasures.handlers,
     *surveys.handlers,
     *tasks.handlers,
+    *cases.handlers,
+    *case_settings.handlers,
+    *agents.handlers,
     *playbooks.handlers,
     *interactions.handlers,
     *messages.handlers,

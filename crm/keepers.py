@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from crm.care import moving as care
 from crm.care.personal_data import PERSONAL_DATA as CARE
 from crm.contacts import moving as contacts
 from crm.contacts.keeping import Keeper
@@ -19,7 +20,7 @@ KEEPERS: Final = (
     Keeper("playbooks", PLAYBOOKS, playbooks),
     Keeper("inbox", INBOX),
     Keeper("loyalty", LOYALTY, loyalty),
-    Keeper("care", CARE),
+    Keeper("care", CARE, care),
     Keeper("interactions", INTERACTIONS),
     Keeper("contacts", CONTACTS, contacts),
 )

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "20261126_0015"
-down_revision = "20261126_0007"
+down_revision = "20261126_0014"
 branch_labels = None
 depends_on = None
 

@@ -16,6 +16,7 @@ from crm.api.batches import BatchResult, Judged
 from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import BATCH_BODY_MAX, AnyRequest, ContactId, get, post
 from crm.api.schemas import Body, Code, ExternalId, Instant, JsonObject, Reference, Text, either
+from crm.care.intake import Desk
 from crm.contacts.addresses import LENGTH_MAX, InvalidIdentity
 from crm.contacts.contacts import ContactNotFound
 from crm.contacts.identities import IdentityAmbiguous
@@ -34,6 +35,7 @@ from crm.interactions.timeline import (
     Report,
     ReservedKind,
 )
+from crm.loyalty.vocabulary import VOCABULARY
 
 BATCH_MAX = 500
 DATA_BYTES_MAX = 64 * 1024
@@ -90,6 +92,14 @@ class SenderBody(Body):
     value: Annotated[Reference, Field(max_length=LENGTH_MAX)]
     account: Annotated[str, Field(max_length=100)] | None = None
 
+    def sender(self, region: str) -> Sender:
+        """Whoever is behind it. Raises InvalidIdentity."""
+        try:
+            return Sender.of(kind=self.kind, value=self.value, account=self.account, region=region)
+        except InvalidIdentity as error:
+            pointer = FieldError("/identity/value", error.code, error.detail)
+            raise InvalidIdentity(error.detail, errors=[pointer]) from error
+
 
 class InteractionOf(InteractionFields):
     """Something that happened with a contact, or with whoever has an identity."""
@@ -110,12 +120,7 @@ class InteractionOf(InteractionFields):
         if self.contact_id is not None:
             return self.contact_id
         assert self.identity is not None
-        sender = self.identity
-        try:
-            return Sender.of(kind=sender.kind, value=sender.value, account=sender.account, region=region)
-        except InvalidIdentity as error:
-            pointer = FieldError("/identity/value", error.code, error.detail)
-            raise InvalidIdentity(error.detail, errors=[pointer]) from error
+        return self.identity.sender(region)
 
 
 class InteractionBatch(Body):
@@ -140,7 +145,7 @@ async def record_interaction(
     The same `external_id` of the same source again answers 200 with what was recorded first.
     """
     await idempotency.begin(session, request=once)
-    recorded = await reports.record(session, who=contact_id, report=data.report(), by=by, now=now)
+    recorded = await reports.record(session, who=contact_id, report=data.report(), desk=_desk(by, now), by=by, now=now)
     return await _answered(session, recorded, once, now)
 
 
@@ -159,7 +164,9 @@ async def record_interaction_by_identity(
     Where nobody has it, a contact is made.
     """
     await idempotency.begin(session, request=once)
-    recorded = await reports.record(session, who=data.who(region), report=data.report(), by=by, now=now)
+    recorded = await reports.record(
+        session, who=data.who(region), report=data.report(), desk=_desk(by, now), by=by, now=now
+    )
     return await _answered(session, recorded, once, now)
 
 
@@ -177,7 +184,8 @@ async def record_interactions(
     async def record_items(items: Sequence[InteractionOf]) -> list[Recorded | CrmError]:
         judged = [_judged(item, region) for item in items]
         accepted = [item for item in judged if not isinstance(item, CrmError)]
-        recorded = iter(await reports.record_all(session, reports=accepted, by=by, now=now))
+        desk = _desk(by, now)
+        recorded = iter(await reports.record_all(session, reports=accepted, desk=desk, by=by, now=now))
         return [item if isinstance(item, CrmError) else next(recorded) for item in judged]
 
     results = await survivors.post_all(session, data.items, record_items)
@@ -204,6 +212,7 @@ _KindFilter = Annotated[str | None, QueryParameter(name="kind", pattern=_NAME, d
 _ThreadFilter = Annotated[
     UUID | None, QueryParameter(name="thread_id", description="Only what was said in this thread.")
 ]
+_CaseFilter = Annotated[UUID | None, QueryParameter(name="case_id", description="Only what happened in this case.")]
 _Words = Annotated[
     str | None,
     QueryParameter(
@@ -218,27 +227,29 @@ _Words = Annotated[
 @get("/contacts/{contact_id:uuid}/timeline", scopes={"interactions:read"}, problems=(ContactNotFound,))
 async def read_timeline(
     session: Session, contact_id: FromPath[ContactId], channel: _ChannelFilter = None, kind: _KindFilter = None,
-    since: moments.Since = None, until: moments.Until = None, thread_id: _ThreadFilter = None, words: _Words = None,
+    since: moments.Since = None, until: moments.Until = None, thread_id: _ThreadFilter = None,
+    case_id: _CaseFilter = None, words: _Words = None,
     cursor: Cursor = None, limit: Limit = 50,
 ) -> Page[Interaction]:  # fmt: skip
     """Read a contact's timeline, newest first.
 
     It holds everything that happened, on every channel: messages, visits, purchases, points, tiers.
     """
-    return await _page(session, contact_id, channel, kind, since, until, thread_id, words, cursor, limit)
+    return await _page(session, contact_id, channel, kind, since, until, thread_id, case_id, words, cursor, limit)
 
 
 @get("/contacts/{contact_id:uuid}/interactions", scopes={"interactions:read"}, problems=(ContactNotFound,))
 async def list_interactions(
     session: Session, contact_id: FromPath[ContactId], channel: _ChannelFilter = None, kind: _KindFilter = None,
-    since: moments.Since = None, until: moments.Until = None, thread_id: _ThreadFilter = None, words: _Words = None,
+    since: moments.Since = None, until: moments.Until = None, thread_id: _ThreadFilter = None,
+    case_id: _CaseFilter = None, words: _Words = None,
     cursor: Cursor = None, limit: Limit = 50,
 ) -> Page[Interaction]:  # fmt: skip
     """List a contact's interactions, newest first.
 
     The same as the timeline.
     """
-    return await _page(session, contact_id, channel, kind, since, until, thread_id, words, cursor, limit)
+    return await _page(session, contact_id, channel, kind, since, until, thread_id, case_id, words, cursor, limit)
 
 
 @get(
@@ -255,12 +266,12 @@ async def get_interaction(
 
 async def _page(
     session: Session, contact_id: UUID, channel: str | None, kind: str | None, since: str | None, until: str | None,
-    thread_id: UUID | None, words: str | None, cursor: str | None, limit: int,
+    thread_id: UUID | None, case_id: UUID | None, words: str | None, cursor: str | None, limit: int,
 ) -> Page[Interaction]:  # fmt: skip
     before = paging.decode(cursor, _Moment, UUID)
     found = await timeline.page(
         session, contact_id=contact_id, channel=channel, kind=kind, since=moments.instant("from", since),
-        until=moments.instant("to", until), thread_id=thread_id, words=words,
+        until=moments.instant("to", until), thread_id=thread_id, case_id=case_id, words=words,
         before=(before[0], before[1]) if before else None, limit=limit + 1,
     )  # fmt: skip
     return paging.page_of(found, limit=limit, key=lambda interaction: (interaction.occurred_at, interaction.id))
@@ -276,6 +287,11 @@ async def _answered(
     )
     location = f"/v1/contacts/{interaction.contact_id}/interactions/{interaction.id}"
     return Response(interaction, status_code=status, headers={"Location": location})
+
+
+def _desk(by: str, now: datetime) -> Desk:
+    """Messages belong to cases, or become some."""
+    return Desk(vocabulary=VOCABULARY, by=by, now=now)
 
 
 def _judged(item: InteractionOf, region: str) -> tuple[UUID | Sender, Report] | CrmError:

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from crm.api.conditions import ConditionBody
 from crm.api.messages import ApprovedTemplate
 from crm.api.schemas import Body, Code, Line, Patch, Points, Text
+from crm.care.casework import Priority
 from crm.contacts.consents import NAME
 from crm.playbooks.definitions import STEPS_MAX
 from crm.playbooks.ready_made import Key, Language
@@ -147,6 +148,16 @@ class TaskStepBody(Body):
     due_days: Annotated[int, Field(ge=0, le=365)] | None = None
 
 
+class CaseStepBody(Body):
+    """A case, with its clocks, as the rules for cases give it to somebody."""
+
+    kind: Literal["case"]
+    subject: Line
+    description: Text | None = None
+    category: Code | None = None
+    priority: Priority = "normal"
+
+
 class TagStepBody(Body):
     """A tag that is put on the contact, or taken off."""
 
@@ -163,7 +174,14 @@ class WaitStepBody(Body):
 
 
 StepBody = Annotated[
-    MessageStepBody | SurveyStepBody | PointsStepBody | OfferStepBody | TaskStepBody | TagStepBody | WaitStepBody,
+    MessageStepBody
+    | SurveyStepBody
+    | PointsStepBody
+    | OfferStepBody
+    | TaskStepBody
+    | CaseStepBody
+    | TagStepBody
+    | WaitStepBody,
     Field(discriminator="kind"),
 ]
 Steps = Annotated[list[StepBody], Field(min_length=1, max_length=STEPS_MAX)]

@@ -16,8 +16,10 @@ from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import AnyRequest, ContactId, get, patch, post
 from crm.api.schemas import Body, Line, Patch
 from crm.care import invitations, pages, surveys
+from crm.care.case_files import CaseNotFound
 from crm.care.invitations import (
     COMMENT_LENGTH_MAX,
+    CaseUnresolved,
     Invitation,
     InvitationExpired,
     InvitationNotFound,
@@ -80,7 +82,8 @@ class SurveyPatch(Patch):
 class NewInvitation(Body):
     """Whom to ask, about what, and on which channel the link will be sent.
 
-    `agent` is who is rated or who closed the case. Without a `locale` it is the contact's.
+    `agent` is who is rated; about a case that was resolved, whoever had it then. Without a `locale` it is the
+    contact's.
     """
 
     contact_id: UUID
@@ -132,7 +135,7 @@ async def update_survey(session: Session, survey_id: FromPath[UUID], data: Surve
 @post(
     "/surveys/{survey_id:uuid}/invitations",
     scopes={"care:write"},
-    problems=(SurveyNotFound, SurveyArchived, ContactNotFound, RecentlyAsked),
+    problems=(SurveyNotFound, SurveyArchived, ContactNotFound, RecentlyAsked, CaseNotFound, CaseUnresolved),
 )
 async def invite_to_survey(
     session: Session, survey_id: FromPath[UUID], data: NewInvitation, by: str, now: datetime,

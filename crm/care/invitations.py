@@ -10,7 +10,9 @@ from uuid import UUID
 from asyncpg import Record
 from sqlalchemy import Column, Integer, LargeBinary, SmallInteger, Table, Text, Uuid
 
-from crm.care import surveys
+from crm.care import case_files, surveys
+from crm.care.case_files import CaseNotFound
+from crm.care.casework import Case
 from crm.care.scores import SCALES, Kind, feeling
 from crm.contacts import aliases, contacts
 from crm.db import idempotency, writes
@@ -76,6 +78,11 @@ class RecentlyAsked(Conflict):
 class SurveyArchived(Conflict):
     code = "survey_archived"
     title = "Nobody is asked this any more"
+
+
+class CaseUnresolved(Conflict):
+    code = "case_unresolved"
+    title = "The case has not come to its end"
 
 
 class InvitationExpired(Conflict):
@@ -146,7 +153,9 @@ async def invite(
 ) -> Invited:
     """Ask somebody.
 
-    Raises SurveyNotFound, SurveyArchived, ContactNotFound, RecentlyAsked, and Invalid for NPS about a single case.
+    About a case, the agent is whoever had it when it was resolved, unless another is named. Raises SurveyNotFound,
+    SurveyArchived, ContactNotFound, RecentlyAsked, CaseNotFound, CaseUnresolved, and Invalid for NPS about a single
+    case.
     """
     await contacts.lock(session, contact_id=contact_id)
     contact = await contacts.get(session, contact_id=contact_id)
@@ -158,6 +167,9 @@ async def invite(
             "NPS asks about the whole relation: ask CSAT or CES about a case.",
             errors=[FieldError("/case_id", "nps_about_a_case", "can't be given for NPS")],
         )
+    if case_id is not None:
+        case = await _resolved(session, contact_id, case_id)
+        agent, channel = agent or case.closing_agent, channel or case.channel
     await _check_quarantine(session, survey, contact_id, now)
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     invitation = Invitation(
@@ -260,6 +272,16 @@ async def page_of_survey(
     if not rows:
         await surveys.get(session, survey_id=survey_id)
     return [_view(row) for row in rows]
+
+
+async def _resolved(session: Session, contact_id: UUID, case_id: UUID) -> Case:
+    """A case of the contact that came to its end."""
+    case = await case_files.read(session, case_id=case_id)
+    if case.contact_id not in {contact_id, *await aliases.of(session, contact_id=contact_id)}:
+        raise CaseNotFound("This contact has no case with this id.")
+    if case.is_live:
+        raise CaseUnresolved("Resolve it first: nobody can say yet how it went.")
+    return case
 
 
 async def _check_quarantine(session: Session, survey: surveys.Survey, contact_id: UUID, now: datetime) -> None:

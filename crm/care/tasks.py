@@ -1,6 +1,6 @@
 """Tasks: what somebody has to do for a contact, and by when."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -105,17 +105,29 @@ async def create(
         if row is not None:
             return _view(row), False
     task = Task(uuid7(), contact_id, title, note, due_at, assignee, case_id, "open", 1, now, by, now, None, None)
-    values = {name: getattr(task, name) for name in Task.__slots__} | {"natural_key": natural_key}
     await writes.write(
         session,
         [
-            Insert(tasks, _COLUMNS, [tuple(values[name] for name in _COLUMNS)]),
-            Insert(task_directory, ("id", "contact_id"), [(task.id, contact_id)]),
-            timeline.part([_entry(task, "created", by, now)]),
+            *parts([task], natural_key=natural_key, by=by, now=now),
             *idempotency.answer(once, contact_id=contact_id, result=task, now=now),
         ],
     )
     return task, True
+
+
+def of_case(*, contact_id: UUID, case_id: UUID, title: str, assignee: str | None, by: str, now: datetime) -> Task:
+    """Something to do about a case, which `parts` has yet to store."""
+    return Task(uuid7(), contact_id, title, None, None, assignee, case_id, "open", 1, now, by, now, None, None)
+
+
+def parts(made: Sequence[Task], *, natural_key: str | None = None, by: str, now: datetime) -> list[Insert]:
+    """The parts of a write that store new tasks of contacts who are there; a natural key is that of a single one."""
+    rows = [{name: getattr(task, name) for name in Task.__slots__} | {"natural_key": natural_key} for task in made]
+    return [
+        Insert(tasks, _COLUMNS, [tuple(values[name] for name in _COLUMNS) for values in rows]),
+        Insert(task_directory, ("id", "contact_id"), [(task.id, task.contact_id) for task in made]),
+        timeline.part([_entry(task, "created", by, now) for task in made]),
+    ]
 
 
 async def update(

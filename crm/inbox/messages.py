@@ -1,11 +1,13 @@
 """Messages, and what else happened, put on timelines and into threads."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
+from crm.care.conversations import is_bot
+from crm.care.intake import Incoming, Intake, admit, settle
 from crm.db.session import Session
 from crm.errors import CrmError
 from crm.inbox import heard, settling
@@ -18,6 +20,7 @@ from crm.interactions.changes import Pair
 from crm.interactions.channels.events import Happened, Message, Unknown
 from crm.interactions.threads import Said
 from crm.interactions.timeline import Recorded, Report
+from crm.loyalty.vocabulary import VOCABULARY
 
 UNKNOWN: Final = "unknown"
 Told: TypeAlias = Message | Happened | Unknown
@@ -61,8 +64,10 @@ async def record_all(
             again.append((tale, key))
         else:
             new[key] = (tale, report)
-    reports = await _in_threads(session, account, list(new.values()), gap)
+    in_threads, begun = await _in_threads(session, account, list(new.values()), gap)
+    reports, intake = await _in_cases(session, account, list(new.values()), in_threads, begun, now)
     results = await timeline.record_all(session, reports=reports, by=account.by, now=now)
+    await _settle(session, account, intake, list(new.values()), results, now)
     recorded = dict(zip(new, results, strict=True))
     outcomes |= {tale.heard.number: _outcome(tale, recorded[key]) for key, (tale, _) in new.items()}
     outcomes |= {tale.heard.number: _outcome(tale, recorded[key], again=True) for tale, key in again}
@@ -81,7 +86,8 @@ def _outcome(tale: Tale, result: Recorded | CrmError, *, again: bool = False) ->
 
 async def _in_threads(
     session: Session, account: Opened, new: Sequence[tuple[Tale, Report]], gap: timedelta
-) -> list[tuple[UUID, Report]]:
+) -> tuple[list[tuple[UUID, Report]], set[int]]:
+    """The reports with the threads of messages; the numbers of the messages that begin one."""
     messages = [(tale, tale.event) for tale, _ in new if isinstance(tale.event, Message)]
     said = [
         Said(
@@ -92,8 +98,59 @@ async def _in_threads(
         for tale, message in messages
     ]  # fmt: skip
     assigned = await threads.assign(session, said=said)
-    ids = {tale.heard.number: thread_id for (tale, _), thread_id in zip(messages, assigned, strict=True)}
-    return [(tale.contact_id, replace(report, thread_id=ids.get(tale.heard.number))) for tale, report in new]
+    numbers = [tale.heard.number for tale, _ in messages]
+    ids = {number: thread_id for number, (thread_id, _) in zip(numbers, assigned, strict=True)}
+    begun = {number for number, (_, begins) in zip(numbers, assigned, strict=True) if begins}
+    reports = [(tale.contact_id, replace(report, thread_id=ids.get(tale.heard.number))) for tale, report in new]
+    return reports, begun
+
+
+async def _in_cases(
+    session: Session,
+    account: Opened,
+    new: Sequence[tuple[Tale, Report]],
+    reports: Sequence[tuple[UUID, Report]],
+    begun: Collection[int],
+    now: datetime,
+) -> tuple[list[tuple[UUID, Report]], Intake]:
+    """The reports with the cases that messages belong to."""
+    said = [
+        (tale.event, tale.heard.number in begun, contact_id, report)
+        for (tale, _), (contact_id, report) in zip(new, reports, strict=True)
+        if isinstance(tale.event, Message)
+    ]
+    messages = [
+        Incoming(
+            contact_id=contact_id, channel=report.channel, occurred_at=report.occurred_at,
+            inbound=report.direction == "inbound", by_bot=is_bot(account.by, report.data), subject=report.subject,
+            body=report.body, thread_id=report.thread_id, account_id=account.id, hint=event.thread_hint,
+            new_thread=begins,
+        )
+        for event, begins, contact_id, report in said
+    ]  # fmt: skip
+    intake = await admit(session, messages=messages, vocabulary=VOCABULARY, now=now)
+    case_ids = iter(intake.case_ids)
+    placed = [
+        (contact_id, replace(report, case_id=next(case_ids)) if isinstance(tale.event, Message) else report)
+        for (tale, _), (contact_id, report) in zip(new, reports, strict=True)
+    ]
+    return placed, intake
+
+
+async def _settle(
+    session: Session,
+    account: Opened,
+    intake: Intake,
+    new: Sequence[tuple[Tale, Report]],
+    results: Sequence[Recorded | CrmError],
+    now: datetime,
+) -> None:
+    recorded = [
+        not isinstance(result, CrmError) and result[1]
+        for (tale, _), result in zip(new, results, strict=True)
+        if isinstance(tale.event, Message)
+    ]
+    await settle(session, intake=intake, recorded=recorded, vocabulary=VOCABULARY, by=account.by, now=now)
 
 
 def _report(account: Opened, event: Told, now: datetime) -> Report:

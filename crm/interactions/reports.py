@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from crm.contacts import identities
@@ -14,19 +15,36 @@ from crm.interactions.people import Sender
 from crm.interactions.timeline import ExternalIdTaken, Interaction, Recorded, Report
 
 
-async def record(session: Session, *, who: UUID | Sender, report: Report, by: str, now: datetime) -> Recorded:
+class Desk(Protocol):
+    """Whoever wants to know what is reported, before it is recorded and then, such as cases that messages belong to."""
+
+    async def place(self, session: Session, reports: Sequence[tuple[UUID, Report]]) -> Sequence[tuple[UUID, Report]]:
+        """The reports as they are to be recorded, in their order."""
+
+    async def placed(self, session: Session, recorded: Sequence[Recorded | CrmError]) -> None:
+        """What became of them."""
+
+
+async def record(
+    session: Session, *, who: UUID | Sender, report: Report, desk: Desk | None = None, by: str, now: datetime
+) -> Recorded:
     """Put a report on somebody's timeline; whoever is behind an address that nobody has becomes a contact.
 
     Raises ContactNotFound, IdentityAmbiguous, ExternalIdTaken, ReservedKind, InTheFuture.
     """
-    result = (await record_all(session, reports=[(who, report)], by=by, now=now))[0]
+    result = (await record_all(session, reports=[(who, report)], desk=desk, by=by, now=now))[0]
     if isinstance(result, CrmError):
         raise result
     return result
 
 
 async def record_all(
-    session: Session, *, reports: Sequence[tuple[UUID | Sender, Report]], by: str, now: datetime
+    session: Session,
+    *,
+    reports: Sequence[tuple[UUID | Sender, Report]],
+    desk: Desk | None = None,
+    by: str,
+    now: datetime,
 ) -> list[Recorded | CrmError]:
     """`record` for many: in order, and for each what `record` would have answered or raised.
 
@@ -53,9 +71,12 @@ async def record_all(
             else:
                 results[number] = contact
     numbers = sorted(owners)
-    recorded = await timeline.record_all(
-        session, reports=[(owners[number], reports[number][1]) for number in numbers], by=by, now=now
-    )
+    placed: Sequence[tuple[UUID, Report]] = [(owners[number], reports[number][1]) for number in numbers]
+    if desk is not None:
+        placed = await desk.place(session, placed)
+    recorded = await timeline.record_all(session, reports=placed, by=by, now=now)
+    if desk is not None:
+        await desk.placed(session, recorded)
     results.update(zip(numbers, recorded, strict=True))
     if any(number in owners and isinstance(results[number], ExternalIdTaken) for number in strangers):
         # Somebody may have been made a contact for it, who must not stay.

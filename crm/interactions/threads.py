@@ -106,8 +106,10 @@ class _Open:
         )
 
 
-async def assign(session: Session, *, said: Sequence[Said]) -> list[UUID]:
-    """The threads of new messages, in their order, in two round trips; the contacts have to be locked.
+async def assign(session: Session, *, said: Sequence[Said]) -> list[tuple[UUID, bool]]:
+    """The threads of new messages, each with whether the message begins it, in their order, in two round trips.
+
+    The contacts have to be locked.
 
     Of several threads that a message could join, it joins the nearest.
     """
@@ -126,7 +128,7 @@ async def assign(session: Session, *, said: Sequence[Said]) -> list[UUID]:
     of: dict[tuple[UUID, UUID], list[UUID]] = {}
     for thread in known.values():
         of.setdefault((thread.contact_id, thread.account_id), []).append(thread.id)
-    chosen: dict[int, UUID] = {}
+    chosen: dict[int, tuple[UUID, bool]] = {}
     # In the order in which they were said, so that one batch makes the threads that its messages one by one would.
     for number in sorted(range(len(said)), key=lambda number: said[number].occurred_at):
         one = said[number]
@@ -136,7 +138,7 @@ async def assign(session: Session, *, said: Sequence[Said]) -> list[UUID]:
         if not fitting:
             ids.append(thread.id)
         now[thread.id] = thread.with_(one)
-        chosen[number] = thread.id
+        chosen[number] = thread.id, not fitting
     await writes.write(session, [
         Insert(threads, _COLUMNS, [_row(thread) for thread in now.values() if thread.id not in known]),
         Update(threads, _COLUMNS, [_row(thread) for thread in now.values() if known.get(thread.id, thread) != thread],

@@ -279,6 +279,8 @@ async def page(
     since: datetime | None = None,
     until: datetime | None = None,
     thread_id: UUID | None = None,
+    case_id: UUID | None = None,
+    direction: str | None = None,
     words: str | None = None,
     before: tuple[datetime, UUID] | None = None,
     limit: int,
@@ -289,7 +291,8 @@ async def page(
     "phrases", `or`, and `-` for what must not be there. Raises ContactNotFound.
     """
     filters = {
-        "channel": channel, "kind": kind, "since": since, "until": until, "thread_id": thread_id, "words": words,
+        "channel": channel, "kind": kind, "since": since, "until": until, "thread_id": thread_id,
+        "case_id": case_id, "direction": direction, "words": words,
     }  # fmt: skip
     given = {name: value for name, value in filters.items() if value is not None}
     query = _page_query(tuple(given), before is not None)
@@ -374,6 +377,8 @@ _FILTERS = {
     "since": "occurred_at >= {}",
     "until": "occurred_at < {}",
     "thread_id": "thread_id = {}",
+    "case_id": "case_id = {}",
+    "direction": "direction = {}",
     # The words of a message are those of its own text and of later ones, each found by an index of the contact's.
     "words": """id IN (
         SELECT w.id FROM interactions w

@@ -12,7 +12,18 @@ from crm.exchange.imports import JOB as RUN_IMPORT
 from crm.exchange.reversions import JOB as REVERT_IMPORT
 from crm.inbox.deliveries import JOB as PROCESS_DELIVERIES
 from crm.inbox.outbound import JOB as SEND_MESSAGES
-from crm.jobs import backtests, duplicates, housekeeping, imports, inbox, messages, nights, playbooks, segments
+from crm.jobs import (
+    backtests,
+    cases,
+    duplicates,
+    housekeeping,
+    imports,
+    inbox,
+    messages,
+    nights,
+    playbooks,
+    segments,
+)
 from crm.loyalty.backtests import JOB as RUN_BACKTEST
 
 # Awaited as `job(database, payload, now=…)` with what `crm.db.queue.enqueue` was given.
@@ -51,6 +62,8 @@ SCHEDULES: Mapping[str, Schedule] = {
     "follow_timelines": Schedule("* * * * *", segments.follow_timelines),
     "follow_for_playbooks": Schedule("* * * * *", playbooks.follow_for_playbooks),
     "begin_playbook_days": Schedule("*/5 * * * *", playbooks.begin_playbook_days),
+    "watch_case_clocks": Schedule("* * * * *", cases.watch_case_clocks),
+    "close_cases": Schedule("7 * * * *", cases.close_cases),
     "process_due_deliveries": Schedule("* * * * *", inbox.process_due_deliveries),
     "send_due_messages": Schedule("* * * * *", messages.send_due_messages),
     "watch_for_silence": Schedule("*/5 * * * *", inbox.watch_for_silence),

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from crm.care.casework import Priority
 from crm.contacts.conditions import Condition, Did
 from crm.contacts.vocabulary import Vocabulary
 from crm.errors import FieldError, Invalid
@@ -122,6 +123,13 @@ class TaskStep(msgspec.Struct, frozen=True, tag_field="kind", tag="task"):
     due_days: int | None = None
 
 
+class CaseStep(msgspec.Struct, frozen=True, tag_field="kind", tag="case"):
+    subject: str
+    description: str | None = None
+    category: str | None = None
+    priority: Priority = "normal"
+
+
 class TagStep(msgspec.Struct, frozen=True, tag_field="kind", tag="tag"):
     tag: str
     remove: bool = False
@@ -137,7 +145,7 @@ class WaitStep(msgspec.Struct, frozen=True, tag_field="kind", tag="wait"):
 
 
 Speaking: TypeAlias = MessageStep | SurveyStep
-Step: TypeAlias = MessageStep | SurveyStep | PointsStep | OfferStep | TaskStep | TagStep | WaitStep
+Step: TypeAlias = MessageStep | SurveyStep | PointsStep | OfferStep | TaskStep | CaseStep | TagStep | WaitStep
 
 
 class Stop(msgspec.Struct, frozen=True):

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from crm.care import invitations, tasks
+from crm.care import cases, invitations, tasks
 from crm.contacts import contacts
 from crm.contacts.contacts import Contact
+from crm.contacts.vocabulary import Vocabulary
 from crm.db.session import Session
 from crm.errors import Conflict, CrmError
 from crm.inbox import outbound
@@ -21,6 +22,7 @@ from crm.loyalty import journal, ledger, offers, recipients, referrals
 from crm.loyalty.ledger import Award
 from crm.playbooks import runs, wording
 from crm.playbooks.definitions import (
+    CaseStep,
     Definition,
     MessageStep,
     OfferStep,
@@ -54,6 +56,7 @@ class Doing:
     position: int
     definition: Definition
     data: Mapping[str, Any]
+    vocabulary: Vocabulary
     house: House
     now: datetime
 
@@ -96,6 +99,8 @@ async def _take(session: Session, step: Step, doing: Doing) -> Done:
             return await _offer(session, step, doing)
         case TaskStep():
             return await _task(session, step, doing)
+        case CaseStep():
+            return await _case(session, step, doing)
         case TagStep():
             edit = people.remove_tag if step.remove else people.add_tag
             await edit(session, contact_id=doing.contact_id, tag=step.tag, by=doing.by, now=doing.now)
@@ -135,6 +140,17 @@ async def _task(session: Session, step: TaskStep, doing: Doing) -> Done:
         natural_key=doing.key, by=doing.by, now=doing.now,
     )  # fmt: skip
     return Done({"task_id": task.id})
+
+
+async def _case(session: Session, step: CaseStep, doing: Doing) -> Done:
+    # As with points: that the step is done is written down in the same transaction, and so is the case, once.
+    draft = cases.Draft(
+        subject=step.subject, description=step.description, category=step.category, priority=step.priority
+    )
+    case = await cases.create(
+        session, vocabulary=doing.vocabulary, contact_id=doing.contact_id, draft=draft, by=doing.by, now=doing.now
+    )
+    return Done({"case_id": case.id})
 
 
 async def _speak(session: Session, step: Speaking, doing: Doing) -> Done:

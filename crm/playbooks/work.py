@@ -179,7 +179,8 @@ async def _done(session: Session, turn: _Turn, step: Step, vocabulary: Vocabular
         if not await _holds(session, turn, vocabulary, condition):
             return Done(skipped=CONDITION)
     doing = Doing(
-        turn.contact_id, turn.run_id, turn.row["position"], turn.definition, turn.row["data"], house, turn.now
+        turn.contact_id, turn.run_id, turn.row["position"], turn.definition, turn.row["data"], vocabulary, house,
+        turn.now,
     )  # fmt: skip
     return await steps.take(session, step=step, doing=doing)
 
