@@ -387,7 +387,7 @@ async def _thread(
         contact_id=contact_id, account_id=route.account.id, channel=route.channel, occurred_at=now, inbound=False,
         hint=route.hint(str(message_id)), gap=route.account.thread_gap(house.gap),
     )  # fmt: skip
-    return (await threads.assign(session, said=[said]))[0]
+    return (await threads.assign(session, said=[said]))[0][0]
 
 
 def _report(message: OutboundMessage, pair: tuple[str, str]) -> Report:
