@@ -154,7 +154,7 @@ async def cancel(session: Session, *, contact_id: UUID, run_id: UUID, by: str, n
     if run.status == "cancelled":
         return
     if run.status != "running":
-        raise RunEnded(f"It is {run.status}.", status=run.status)
+        raise RunEnded(f"It is {run.status}.")
     await session.execute(
         """
         UPDATE playbook_runs SET status = 'cancelled', reason = $3, due_at = NULL, ended_at = $4

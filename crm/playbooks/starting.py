@@ -262,7 +262,7 @@ async def _start(
                 WHERE r.contact_id = k.contact_id AND r.playbook_id = {playbook_id} AND r.occasion = k.occasion
             )
             ORDER BY c.id FOR KEY SHARE OF c
-        ), judged AS ({judged("chosen", playbook_id, definition, now, bind)}
+        ), judged AS ({judged("chosen", playbook_id, definition, selection.now, bind)}
         ), started AS (
             INSERT INTO playbook_runs (
                 contact_id, id, playbook_id, version, occasion, status, reason, due_at, lineage, data, started_at,
@@ -295,17 +295,18 @@ async def _start(
     return row
 
 
-def judged(chosen: str, playbook_id: str, definition: Definition, now: str, bind: Bind) -> str:
+def judged(chosen: str, playbook_id: str, definition: Definition, at: datetime, bind: Bind) -> str:
     """In SQL, the rows of `chosen` with their lineage, and with the reason why they begin no run, if there is one.
 
-    `playbook_id` and `now` are expressions.
+    `playbook_id` is an expression.
     """
     capped = "false"
     if definition.cap is not None:
+        since = at.astimezone(UTC) - timedelta(days=definition.cap.days)
         had = f"""(
             SELECT count(*) FROM playbook_runs r
             WHERE r.contact_id = w.contact_id AND r.playbook_id = {playbook_id} AND r.status <> 'skipped'
-                AND r.started_at > {now} - make_interval(days => {bind(definition.cap.days, "int")})
+                AND r.started_at > {bind(since, "timestamptz")}
         )"""
         capped = f"{had} + w.number > {bind(definition.cap.runs_max, 'int')}"
     return f"""

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -161,7 +161,6 @@ async def _ask(
 ) -> Record:  # fmt: skip
     source, where = chosen.sql(bind)
     playbook_id = bind(playbook.id, "uuid")
-    now = bind(chosen.now.astimezone(UTC), "timestamptz")
     behind = "true"
     if after is not None:
         behind = f"(f.contact_id, f.occasion) > ({bind(after[0], 'uuid')}, {bind(after[1], 'text')})"
@@ -179,7 +178,7 @@ async def _ask(
             END AS why_not
             FROM {source} JOIN candidate k ON k.contact_id = c.id
         ), fitting AS (SELECT * FROM known WHERE why_not IS NULL),
-        judged AS ({starting.judged("fitting", playbook_id, definition, now, bind)}),
+        judged AS ({starting.judged("fitting", playbook_id, definition, chosen.now, bind)}),
         found AS MATERIALIZED (
             SELECT k.contact_id, k.occasion, k.name, k.time_zone, coalesce(k.why_not, j.reason) AS reason
             FROM known k LEFT JOIN judged j ON j.contact_id = k.contact_id AND j.occasion = k.occasion

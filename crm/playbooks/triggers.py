@@ -175,6 +175,7 @@ def _inactive(trigger: InactivityTrigger, morning: Morning, chunk: tuple[str, st
 
 
 def _expiring(trigger: ExpiryTrigger, morning: Morning, program_id: UUID, chunk: tuple[str, str], bind: Bind) -> OfDay:
+    # The last day of points that end at midnight is the one before.
     on = morning.day + timedelta(days=trigger.days)
     program = bind(program_id, "uuid")
     scope = f"""
@@ -189,8 +190,8 @@ def _expiring(trigger: ExpiryTrigger, morning: Morning, program_id: UUID, chunk:
         FROM looked l CROSS JOIN LATERAL (
             SELECT sum(p.remaining)::bigint AS points FROM points_lots p
             WHERE p.contact_id = l.id AND p.program_id = {program} AND p.remaining > 0
-                AND p.expires_at >= {bind(start_of(on, morning.zone), "timestamptz")}
-                AND p.expires_at < {bind(start_of(on + timedelta(days=1), morning.zone), "timestamptz")}
+                AND p.expires_at > {bind(start_of(on, morning.zone), "timestamptz")}
+                AND p.expires_at <= {bind(start_of(on + timedelta(days=1), morning.zone), "timestamptz")}
         ) n
         WHERE n.points >= {bind(trigger.points_min, "bigint")}
     """

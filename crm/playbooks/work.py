@@ -64,7 +64,7 @@ _END: Final = """
 _FAILED: Final = """
     UPDATE playbook_runs SET attempts = attempts + 1,
         status = CASE WHEN attempts + 1 < $4 THEN status ELSE 'failed' END,
-        due_at = CASE WHEN attempts + 1 < $4 THEN $3 + $5::interval * power(2, attempts) END,
+        due_at = CASE WHEN attempts + 1 < $4 THEN $3::timestamptz + $5::interval * power(2, attempts) END,
         ended_at = CASE WHEN attempts + 1 < $4 THEN NULL ELSE $3 END, reason = 'error'
     WHERE contact_id = $1 AND id = $2 AND status = 'running'
 """

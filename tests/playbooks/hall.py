@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from crm.inbox.house import House, QuietHours
+from crm.interactions import segmentation
 from crm.loyalty.vocabulary import VOCABULARY
 from crm.playbooks import playbooks, starting, work
 from tests.horizon import until_others_end
@@ -95,6 +96,14 @@ class Hall:
         while going_on:
             async with self.client.database.begin() as session:
                 going_on = await starting.follow(session, vocabulary=VOCABULARY, now=now or datetime.now(UTC))
+
+    async def segments(self) -> None:
+        """Have it found out who is in which segment."""
+        await until_others_end(self.client.database)
+        going_on = True
+        while going_on:
+            async with self.client.database.begin() as session:
+                going_on = await segmentation.follow(session, vocabulary=VOCABULARY, now=datetime.now(UTC))
 
     async def morning(self, now: datetime, *, zone: str = ZONE) -> Counter[UUID]:
         """Have the days begin that have begun by then."""
