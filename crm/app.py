@@ -44,6 +44,7 @@ from crm.api import (
     members,
     memberships,
     merges,
+    message_templates,
     messages,
     offers,
     playbooks,
@@ -61,6 +62,7 @@ from crm.api import (
     tasks,
     threads,
     tiers,
+    trials,
     voucher_pools,
     vouchers,
 )
@@ -116,6 +118,8 @@ V1 = [
     *exports.handlers,
     *threads.handlers,
     *channel_accounts.handlers,
+    *trials.handlers,
+    *message_templates.handlers,
     *deliveries.handlers,
     *inbox.handlers,
 ]

@@ -49,6 +49,34 @@ STATEMENTS = (
     CREATE INDEX outbound_messages_doubtful_idx ON outbound_messages (contact_id, account_id)
         WHERE status IN ('sending', 'unknown')
     """,
+    """
+    CREATE TABLE message_templates (
+        id uuid PRIMARY KEY,
+        name text NOT NULL UNIQUE,
+        channels text[] NOT NULL,
+        variables text[] NOT NULL,
+        variants jsonb NOT NULL,
+        provider_template jsonb,
+        version bigint NOT NULL,
+        created_at timestamptz NOT NULL,
+        created_by text NOT NULL,
+        updated_at timestamptz NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE test_messages (
+        id uuid PRIMARY KEY,
+        account_id uuid NOT NULL,
+        sent_to text NOT NULL,
+        outcome text NOT NULL CHECK (outcome IN ('sent', 'refused', 'later', 'unclear')),
+        code text,
+        detail text,
+        external_id text,
+        by text NOT NULL,
+        created_at timestamptz NOT NULL
+    )
+    """,
+    "CREATE INDEX test_messages_account_id_idx ON test_messages (account_id, id)",
     # What somebody should look at. Those that went are many, and found by whom they went to.
     "CREATE INDEX outbound_messages_odd_idx ON outbound_messages (status, id) WHERE status <> 'sent'",
 )

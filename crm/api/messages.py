@@ -30,8 +30,11 @@ from crm.inbox.outbound import (
     OutboundMessage,
     OwnStatus,
     Reached,
+    TextTooLong,
 )
 from crm.inbox.routing import ChannelCannotSend, NoChannelAccount
+from crm.inbox.templates import TemplateNotFound, TemplateOfOtherChannels, UnknownVariable
+from crm.inbox.wording import TemplateNotFilled
 from crm.interactions.channels.outgoing import AccountIncomplete, ProviderTemplate
 from crm.interactions.threads import ThreadNotFound
 from crm.interactions.timeline import CHANNELS
@@ -39,9 +42,19 @@ from crm.interactions.timeline import CHANNELS
 PARAMETERS_MAX = 20
 _REFUSALS = (
     ContactNotFound, AccountNotFound, NoChannelAccount, ChannelCannotSend, AccountIncomplete, ThreadNotFound,
-    InvalidIdentity, NothingToSay, UnspecificMessage, ConsentDenied, ConsentMissing, NoAddress, WindowClosed,
+    InvalidIdentity, TemplateNotFound, TemplateOfOtherChannels, UnknownVariable, TemplateNotFilled, NothingToSay,
+    TextTooLong, UnspecificMessage, ConsentDenied, ConsentMissing, NoAddress, WindowClosed,
 )  # fmt: skip
-_Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
+ChannelName = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
+Purpose = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
+TemplateName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,512}$")]
+LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8}){0,3}$", max_length=35)]
+_VariableName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+_VariableValue = Annotated[Text, Field(max_length=2_000)] | Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)] | bool
+Variables = Annotated[
+    dict[_VariableName, _VariableValue], Field(max_length=50, json_schema_extra={"additionalProperties": False})
+]
+"""What is given for the variables of a template."""
 Status: TypeAlias = Literal["queued", "sending", "unknown", "failed", "cancelled", "sent"]
 _StatusFilter = Annotated[
     Status | None,
@@ -60,8 +73,8 @@ class SentTo(Body):
 class ApprovedTemplate(Body):
     """A text that the provider has approved, by its name there, and what stands in its places, in their order."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,512}$")]
-    language: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*$", max_length=35)]
+    name: TemplateName
+    language: LanguageCode
     parameters: Annotated[
         list[Annotated[Text, Field(min_length=1, max_length=1_024)]], Field(max_length=PARAMETERS_MAX)
     ] = []  # noqa: RUF012
@@ -78,12 +91,14 @@ class NewMessage(Body):
     `human` a person wrote it, for whom some channels leave more time.
     """
 
-    channel: Annotated[_Name, Field(description=f"Such as {', '.join(CHANNELS[:5])}.")] | None = None
+    channel: Annotated[ChannelName, Field(description=f"Such as {', '.join(CHANNELS[:5])}.")] | None = None
     channel_account_id: UUID | None = None
     text: Annotated[Text, Field(min_length=1)] | None = None
     subject: Annotated[Line, Field(description="Of a mail.")] | None = None
+    template_id: UUID | None = None
+    variables: Variables = Field(default={})
     provider_template: ApprovedTemplate | None = None
-    purpose: _Name = SERVICE
+    purpose: Purpose = SERVICE
     identity: SentTo | None = None
     send_at: Instant | None = None
     thread_id: UUID | None = None
@@ -94,7 +109,7 @@ class NewMessage(Body):
         """What is asked for."""
         to = self.identity
         return Draft(
-            text=self.text, subject=self.subject,
+            text=self.text, subject=self.subject, template_id=self.template_id, variables=self.variables,
             provider_template=None if self.provider_template is None else self.provider_template.template(),
             channel=self.channel, account_id=self.channel_account_id,
             identity=None if to is None else Reached(to.kind, to.value, to.account), purpose=self.purpose,

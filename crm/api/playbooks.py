@@ -19,8 +19,9 @@ from crm.db.session import Session
 from crm.inbox.house import House
 from crm.loyalty.programs import ProgramNotFound
 from crm.loyalty.vocabulary import VOCABULARY
-from crm.playbooks import playbooks, ready_made, runs, trials
+from crm.playbooks import dry_runs, playbooks, ready_made, runs
 from crm.playbooks.definitions import InvalidPlaybook
+from crm.playbooks.dry_runs import DryRun, DryRunTooBroad
 from crm.playbooks.playbooks import (
     Playbook,
     PlaybookArchived,
@@ -30,7 +31,6 @@ from crm.playbooks.playbooks import (
 )
 from crm.playbooks.ready_made import Language, PlaybookTemplate
 from crm.playbooks.runs import Run, RunEnded, RunNotFound, Status
-from crm.playbooks.trials import Trial, TrialTooBroad
 
 READ = {"playbooks:read"}
 WRITE = {"playbooks:write"}
@@ -128,11 +128,11 @@ async def archive_playbook(
     "/playbooks/{playbook_id:uuid}/dry-runs",
     scopes=READ,
     status_code=200,
-    problems=(PlaybookNotFound, InvalidCondition, TrialTooBroad, BrokenCursor),
+    problems=(PlaybookNotFound, InvalidCondition, DryRunTooBroad, BrokenCursor),
 )
 async def simulate_playbook(
     session: Session, playbook_id: FromPath[UUID], data: NewDryRun, house: House, now: datetime
-) -> Trial:
+) -> DryRun:
     """Show who would get what today.
 
     Also of a draft. Nothing is written: who would have a run, who would not and why, and for each one shown what would
@@ -140,12 +140,12 @@ async def simulate_playbook(
     """
     playbook = await playbooks.get(session, playbook_id=playbook_id)
     after = paging.decode(data.cursor, UUID, str)
-    trial, last = await trials.run(
+    found_today, last = await dry_runs.run(
         session, playbook=playbook, vocabulary=VOCABULARY, house=house, after=(after[0], after[1]) if after else None,
         limit=data.limit, now=now,
     )  # fmt: skip
-    trial.next_cursor = None if last is None else paging.encode(*last)
-    return trial
+    found_today.next_cursor = None if last is None else paging.encode(*last)
+    return found_today
 
 
 @get("/playbooks/{playbook_id:uuid}/runs", scopes=READ, problems=(PlaybookNotFound,))

@@ -4,7 +4,7 @@ A message and its interaction have one id. What may not go is refused when it is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
@@ -23,12 +23,13 @@ from crm.db.session import Session
 from crm.db.tables import Instant, metadata
 from crm.db.writes import Insert
 from crm.errors import Conflict, CrmError, FieldError, Invalid, NotFound
-from crm.inbox import clearance, heard, routing
-from crm.inbox.clearance import Postponed, Wish
+from crm.inbox import clearance, heard, routing, templates
+from crm.inbox.clearance import Cleared, Postponed, Wish
 from crm.inbox.house import House
 from crm.inbox.routing import Route
+from crm.inbox.templates import Filled, MessageTemplate, TemplateOfOtherChannels
 from crm.interactions import changes, threads, timeline
-from crm.interactions.channels.outgoing import ProviderTemplate
+from crm.interactions.channels.outgoing import TEXT_MAX, ProviderTemplate
 from crm.interactions.threads import Said
 from crm.interactions.timeline import Report
 
@@ -83,6 +84,11 @@ class MessageNotFound(NotFound):
 class NothingToSay(Invalid):
     code = "nothing_to_say"
     title = "A message needs a text or a template"
+
+
+class TextTooLong(Invalid):
+    code = "text_too_long"
+    title = "The channel does not take so long a text"
 
 
 class NotCancellable(Conflict):
@@ -184,19 +190,23 @@ async def send(
     """Accept a message: it goes when this transaction is committed, at its `send_at`, or when it is no longer quiet.
 
     False beside the message of the same `natural_key`, found again. Raises ContactNotFound, NothingToSay,
-    AccountNotFound, NoChannelAccount, ChannelCannotSend, AccountIncomplete, ThreadNotFound, InvalidIdentity, and
-    MayNotSend, which says why.
+    AccountNotFound, NoChannelAccount, ChannelCannotSend, AccountIncomplete, ThreadNotFound, InvalidIdentity,
+    TextTooLong, TemplateNotFound, TemplateOfOtherChannels, UnknownVariable, TemplateNotFilled, and MayNotSend, which
+    says why.
     """
     await contacts.lock(session, contact_id=contact_id)
     if natural_key is not None and (known := await _by_key(session, contact_id, natural_key)) is not None:
         return known, False
-    route = await routing.choose(
-        session, contact_id=contact_id, account_id=draft.account_id, channel=draft.channel, thread_id=draft.thread_id
-    )
-    _check(draft, route)
+    template = None if draft.template_id is None else await templates.get(session, template_id=draft.template_id)
+    route = await route_of(session, contact_id=contact_id, draft=draft, template=template)
+    if template is not None:
+        filled = await templates.fill(
+            session, template=template, contact_id=contact_id, variables=draft.variables, now=now
+        )
+        draft = worded(draft, filled)
     due_at = max(draft.send_at or now, now)
     reason = None
-    verdict = await _judged(session, contact_id, draft, route, house, at=due_at, now=now)
+    verdict = await judge(session, contact_id=contact_id, draft=draft, route=route, house=house, at=due_at, now=now)
     if isinstance(verdict, Postponed):
         due_at = verdict.until
         reason = Reason(verdict.code, clearance.WAITS[verdict.code], due_at)
@@ -224,6 +234,34 @@ async def send(
     if due_at <= now:
         await wake(session)
     return message, True
+
+
+async def route_of(session: Session, *, contact_id: UUID, draft: Draft, template: MessageTemplate | None) -> Route:
+    """By which account and on which channel it would go.
+
+    Raises ThreadNotFound, AccountNotFound, NoChannelAccount, ChannelCannotSend, AccountIncomplete, and
+    TemplateOfOtherChannels.
+    """
+    channel = draft.channel
+    if template is not None and len(template.channels) == 1 and channel is None and draft.account_id is None:
+        [channel] = template.channels
+    route = await routing.choose(
+        session, contact_id=contact_id, account_id=draft.account_id, channel=channel, thread_id=draft.thread_id
+    )
+    if template is not None and template.channels and route.channel not in template.channels:
+        raise TemplateOfOtherChannels(
+            f"'{template.name}' is for {', '.join(template.channels)}, and it would go on {route.channel}.",
+            errors=[FieldError("/template_id", TemplateOfOtherChannels.code, "is for other channels")],
+        )
+    return route
+
+
+def worded(draft: Draft, filled: Filled) -> Draft:
+    """The message with the words of a template; what it says in its own words stays."""
+    return replace(
+        draft, text=draft.text if draft.text is not None else filled.text, subject=draft.subject or filled.subject,
+        provider_template=draft.provider_template or filled.provider_template,
+    )  # fmt: skip
 
 
 async def wake(session: Session) -> None:
@@ -303,9 +341,9 @@ async def resend(
     if before.status not in {"failed", "unknown"}:
         raise NotResendable(f"It is {before.status}.", message_status=before.status)
     draft = Draft(
-        text=before.text, subject=before.subject, template_id=before.template_id,
-        provider_template=before.provider_template, channel=before.channel, account_id=before.channel_account_id,
-        identity=before.identity, purpose=before.purpose, case_id=before.case_id, human=before.human,
+        text=before.text, subject=before.subject, provider_template=before.provider_template, channel=before.channel,
+        account_id=before.channel_account_id, identity=before.identity, purpose=before.purpose,
+        case_id=before.case_id, human=before.human,
     )  # fmt: skip
     message, is_new = await send(
         session, contact_id=contact_id, draft=draft, house=house, by=by, natural_key=f"resend:{message_id}",
@@ -357,12 +395,22 @@ def _check(draft: Draft, route: Route) -> None:
             f"{route.channel} has no templates of its provider: give a text.",
             errors=[FieldError("/text", "missing", "is missing")],
         )
+    most = TEXT_MAX.get(route.channel)
+    if most is not None and draft.text is not None and len(draft.text) > most:
+        raise TextTooLong(
+            f"On {route.channel} a text has at most {most} characters; this one has {len(draft.text)}.",
+            errors=[FieldError("/text", TextTooLong.code, f"has more than {most} characters")],
+        )
 
 
-async def _judged(
-    session: Session, contact_id: UUID, draft: Draft, route: Route, house: House, *, at: datetime, now: datetime
-) -> clearance.Verdict:
-    """What holds of it, as far as it is known before it goes. Raises MayNotSend."""
+async def judge(
+    session: Session, *, contact_id: UUID, draft: Draft, route: Route, house: House, at: datetime, now: datetime
+) -> Cleared | Postponed:
+    """What holds of a message that has its words, as far as it is known before it goes.
+
+    Raises NothingToSay, TextTooLong, InvalidIdentity, MayNotSend.
+    """
+    _check(draft, route)
     wish = Wish(
         contact_id=contact_id, account_id=route.account.id, ref=route.account.ref, channel=route.channel,
         purpose=draft.purpose, wanted=address_of(draft.identity, region=house.region),

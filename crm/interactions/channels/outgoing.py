@@ -21,6 +21,10 @@ BASE_URL: Final = "api_base_url"
 """The setting of an account that names another place for its provider's API."""
 RETRY_AFTER_MAX: Final = timedelta(days=1)
 DETAIL_MAX: Final = 500
+TEXT_MAX: Final[Mapping[str, int]] = {
+    "whatsapp": 4_096, "messenger": 2_000, "instagram": 1_000, "telegram": 4_096, "line": 5_000, "sms": 1_600,
+}  # fmt: skip
+"""How many characters a text may have on a channel, by what its providers say."""
 
 
 class AccountIncomplete(Conflict):

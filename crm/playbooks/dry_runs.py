@@ -45,13 +45,13 @@ _SPOKEN: Final = """
 """
 
 
-class TrialTooBroad(Invalid):
-    code = "trial_too_broad"
+class DryRunTooBroad(Invalid):
+    code = "dry_run_too_broad"
     title = "This dry run takes too long"
 
 
 @dataclass(slots=True)
-class TrialStep:
+class DryRunStep:
     """What would become of a step, and when; of a message, on which channel. `reason` also says why it would wait."""
 
     position: int
@@ -63,7 +63,7 @@ class TrialStep:
 
 
 @dataclass(slots=True)
-class TrialRun:
+class DryRunItem:
     """Somebody for whom today is an occasion. Without a `reason` against it there would be a run, with these steps."""
 
     contact_id: UUID
@@ -71,11 +71,11 @@ class TrialRun:
     occasion: str
     outcome: Literal["would_run", "skipped"]
     reason: str | None
-    steps: list[TrialStep]
+    steps: list[DryRunStep]
 
 
 @dataclass(slots=True)
-class Trial:
+class DryRun:
     """Who would get what: `count` are all for whom today is an occasion, and `skipped` those who would have no run.
 
     Later steps are shown as if nothing changed until then.
@@ -85,7 +85,7 @@ class Trial:
     count: int
     would_run: int
     skipped: dict[str, int]
-    items: list[TrialRun]
+    items: list[DryRunItem]
     next_cursor: str | None = None
 
 
@@ -100,11 +100,11 @@ class _Known:
 async def run(
     session: Session, *, playbook: Playbook, vocabulary: Vocabulary, house: House, after: Position | None, limit: int,
     now: datetime,
-) -> tuple[Trial, Position | None]:  # fmt: skip
+) -> tuple[DryRun, Position | None]:  # fmt: skip
     """Who would get what today, in the order of contacts behind `after`; and where the next page begins.
 
     For what timelines tell, today are the last 24 hours, and the newest 10,000 rows at most. Raises InvalidCondition,
-    TrialTooBroad.
+    DryRunTooBroad.
     """
     definition = playbook.definition
     condition, _ = definitions.conditions_of(definition, vocabulary)
@@ -123,9 +123,9 @@ async def run(
     items = await _imagined(session, definition, house, page, now)
     would_run = counts.pop(None, 0)
     skipped = {reason: count for reason, count in sorted(counts.items()) if reason is not None}
-    trial = Trial(now, would_run + sum(skipped.values()), would_run, skipped, items)
+    found_today = DryRun(now, would_run + sum(skipped.values()), would_run, skipped, items)
     last = (UUID(page[-1]["contact_id"]), page[-1]["occasion"]) if more else None
-    return trial, last
+    return found_today, last
 
 
 async def _occasions(
@@ -200,12 +200,12 @@ async def _ask(
 
 async def _imagined(
     session: Session, definition: Definition, house: House, page: Sequence[Mapping[str, Any]], now: datetime
-) -> list[TrialRun]:
+) -> list[DryRunItem]:
     going = [UUID(row["contact_id"]) for row in page if row["reason"] is None]
     known = await _read(session, definition, going, now) if going else _Known()
     quiet = work.quiet_of(definition, house)
     return [
-        TrialRun(
+        DryRunItem(
             UUID(row["contact_id"]), row["name"], row["occasion"],
             "would_run" if row["reason"] is None else "skipped", row["reason"],
             _steps(definition, known, quiet, UUID(row["contact_id"]), row["time_zone"], now)
@@ -231,7 +231,7 @@ async def _read(session: Session, definition: Definition, contact_ids: Sequence[
 
 def _steps(
     definition: Definition, known: _Known, quiet: QuietHours, contact_id: UUID, zone: str | None, now: datetime
-) -> list[TrialStep]:
+) -> list[DryRunStep]:
     at, imagined = now, []
     spoken = list(known.spoken.get(contact_id, ()))
     for position, step in enumerate(definition.steps):
@@ -245,7 +245,7 @@ def _steps(
                 reason = work.QUIET if waits else None
         was_skipped = isinstance(step, MessageStep | SurveyStep) and channel is None
         outcome: Literal["taken", "skipped"] = "skipped" if was_skipped else "taken"
-        imagined.append(TrialStep(position, definitions.name_of(step), outcome, reason, channel, at))
+        imagined.append(DryRunStep(position, definitions.name_of(step), outcome, reason, channel, at))
         if isinstance(step, WaitStep):
             at += step.span
     return imagined
@@ -281,6 +281,6 @@ async def _in_time(session: Session) -> AsyncIterator[None]:
     try:
         yield
     except asyncpg.QueryCanceledError as error:
-        raise TrialTooBroad(
+        raise DryRunTooBroad(
             f"Nothing was found within {SECONDS_MAX} seconds: leave out a part of the condition, and try again."
         ) from error
