@@ -48,6 +48,7 @@ _RULES = frozenset(
         "invalid_condition",
         "invalid_identity",
         "invalid_period",
+        "invalid_playbook",  # what it names has to be there, and its words have their own placeholders
         "invalid_tag",
         "no_conversion",
         "no_sample",  # of a provider without one

@@ -4,22 +4,31 @@ import datetime as dt
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from crm.api.conditions import ConditionBody
 from crm.api.messages import ApprovedTemplate
-from crm.api.schemas import Body, Code, Line, Patch, Points, Text
+from crm.api.schemas import NOTHING, Body, Code, Line, Patch, Points, Text
 from crm.care.casework import Priority
 from crm.contacts.consents import NAME
 from crm.playbooks.definitions import STEPS_MAX
 from crm.playbooks.ready_made import Key, Language
 
+
+def _local(value: dt.time) -> dt.time:
+    if value.tzinfo is not None:
+        raise PydanticCustomError("local_time", 'must be a time of the clock on the wall, such as "21:00"')
+    return value
+
+
 Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 Days = Annotated[int, Field(ge=1, le=3_650)]
 Time = Annotated[
     dt.time,
-    Field(strict=False, json_schema_extra={"format": None, "pattern": r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$"}),
+    Field(strict=False),
+    AfterValidator(_local),
+    WithJsonSchema({"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d$", "examples": ["21:00"]}),
 ]
 Channels = Annotated[list[Name], Field(min_length=1, max_length=5, description="The first on which it may go.")]
 _Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
@@ -194,7 +203,7 @@ class StopBody(Body):
     interactions: Annotated[list[Code], Field(max_length=20)] = []  # noqa: RUF012
 
 
-class CapBody(Body):
+class RunCapBody(Body):
     """At most so many runs for one contact within so many days."""
 
     runs_max: Annotated[int, Field(ge=1, le=1_000)]
@@ -221,6 +230,18 @@ class NewPlaybook(Body):
     Without a template, a name, a trigger and steps are needed.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["template"], "properties": {"template": {"type": "string"}}},
+                {
+                    "required": ["name", "trigger", "steps"],
+                    "properties": {name: {"not": NOTHING} for name in ("name", "trigger", "steps")},
+                },
+            ]
+        }
+    )
+
     template: Key | None = None
     language: Annotated[Language, Field(description="In which a template is worded for staff.")] = "id"
     name: Line | None = None
@@ -230,7 +251,7 @@ class NewPlaybook(Body):
     condition: ConditionBody | None = None
     steps: Steps | None = None
     stop: StopBody | None = None
-    cap: CapBody | None = None
+    cap: RunCapBody | None = None
     messages_cap: MessagesCapBody | None = None
     quiet_hours: QuietHoursBody | None = None
 
@@ -252,7 +273,7 @@ class PlaybookPatch(Patch):
     condition: ConditionBody | None = None
     steps: Steps | None = None
     stop: StopBody | None = None
-    cap: CapBody | None = None
+    cap: RunCapBody | None = None
     messages_cap: MessagesCapBody | None = None
     quiet_hours: QuietHoursBody | None = None
 

@@ -140,12 +140,12 @@ async def simulate_playbook(
     """
     playbook = await playbooks.get(session, playbook_id=playbook_id)
     after = paging.decode(data.cursor, UUID, str)
-    found_today, last = await dry_runs.run(
+    dry_run, last = await dry_runs.run(
         session, playbook=playbook, vocabulary=VOCABULARY, house=house, after=(after[0], after[1]) if after else None,
         limit=data.limit, now=now,
     )  # fmt: skip
-    found_today.next_cursor = None if last is None else paging.encode(*last)
-    return found_today
+    dry_run.next_cursor = None if last is None else paging.encode(*last)
+    return dry_run
 
 
 @get("/playbooks/{playbook_id:uuid}/runs", scopes=READ, problems=(PlaybookNotFound,))

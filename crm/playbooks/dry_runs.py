@@ -123,9 +123,9 @@ async def run(
     items = await _imagined(session, definition, house, page, now)
     would_run = counts.pop(None, 0)
     skipped = {reason: count for reason, count in sorted(counts.items()) if reason is not None}
-    found_today = DryRun(now, would_run + sum(skipped.values()), would_run, skipped, items)
+    dry_run = DryRun(now, would_run + sum(skipped.values()), would_run, skipped, items)
     last = (UUID(page[-1]["contact_id"]), page[-1]["occasion"]) if more else None
-    return found_today, last
+    return dry_run, last
 
 
 async def _occasions(

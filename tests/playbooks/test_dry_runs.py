@@ -31,13 +31,13 @@ async def test_a_draft_shows_whose_birthday_it_is_and_what_they_would_get(hall):
     await hall.person("Tono", birth_on="1990-03-10", time_zone="America/New_York")  # there it is still the 9th
     async with hall.client.database.reading() as session:
         before = await checksum(session)
-    found_today, last = await tried(hall, draft)
+    dry_run, last = await tried(hall, draft)
     async with hall.client.database.reading() as session:
         assert await checksum(session) == before
-    assert (found_today.count, found_today.would_run, found_today.skipped, last) == (2, 2, {}, None)
+    assert (dry_run.count, dry_run.would_run, dry_run.skipped, last) == (2, 2, {}, None)
     shown = {
         item.contact_id: [(step.kind, step.outcome, step.reason, step.at) for step in item.steps]
-        for item in found_today.items
+        for item in dry_run.items
     }
     eight = datetime(2027, 3, 10, 1, tzinfo=UTC)
     assert shown[sari] == [
@@ -65,11 +65,11 @@ async def test_what_is_shown_is_what_happens_then(hall):
     await hall.work(MORNING - DAY)
     await hall.client.patch(f"/v1/contacts/{people['had it']}", json={"birth_on": "1990-03-10"})
     house = House("ID", DAY, QuietHours(QUIET.quiet.begin, QUIET.quiet.begin))
-    found_today, _ = await tried(hall, playbook_id, house=house)
-    assert (found_today.count, found_today.would_run, found_today.skipped) == (4, 2, {"condition": 1, "had_it": 1})
+    dry_run, _ = await tried(hall, playbook_id, house=house)
+    assert (dry_run.count, dry_run.would_run, dry_run.skipped) == (4, 2, {"condition": 1, "had_it": 1})
     shown = {
         item.contact_id: item.steps[0].reason or item.steps[0].outcome if item.steps else item.reason
-        for item in found_today.items
+        for item in dry_run.items
     }
     assert shown == {
         people["fits"]: "taken", people["denies"]: "no_consent", people["is none"]: "condition",
@@ -104,9 +104,9 @@ async def test_the_pages_of_a_dry_run_are_everybody_once(hall):
     people = [await hall.person(f"P{number}", birth_on="1990-03-10") for number in range(7)]
     found, after = [], None
     for _ in range(4):
-        found_today, after = await tried(hall, draft, after=after, limit=2)
-        found += [item.contact_id for item in found_today.items]
-        assert found_today.count == 7
+        dry_run, after = await tried(hall, draft, after=after, limit=2)
+        found += [item.contact_id for item in dry_run.items]
+        assert dry_run.count == 7
     assert (found, after) == (people, None)
 
 
