@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from crm.api.conditions import ConditionBody
 from crm.api.messages import ApprovedTemplate
-from crm.api.schemas import NOTHING, Body, Code, Line, Patch, Points, Text
+from crm.api.schemas import Body, Code, Line, Patch, Points, Text
 from crm.care.casework import Priority
 from crm.contacts.consents import NAME
 from crm.playbooks.definitions import STEPS_MAX
@@ -236,7 +236,7 @@ class NewPlaybook(Body):
                 {"required": ["template"], "properties": {"template": {"type": "string"}}},
                 {
                     "required": ["name", "trigger", "steps"],
-                    "properties": {name: {"not": NOTHING} for name in ("name", "trigger", "steps")},
+                    "properties": {name: {"not": {"type": "null"}} for name in ("name", "trigger", "steps")},
                 },
             ]
         }

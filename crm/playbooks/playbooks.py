@@ -277,6 +277,7 @@ async def _checked(session: Session, vocabulary: Vocabulary, document: Mapping[s
         if holder is not None and holder.get(name) is not None:
             holder[name] = await attribute_definitions.typed(session, holder[name])
     definition = definitions.read(kept)
+    kept = msgspec.to_builtins(definition)
     definitions.check(definition, vocabulary=vocabulary)
     await vocabulary.frame(session, definition.program_id)
     if missing := await mentions.missing(session, definition=definition):
