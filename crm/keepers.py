@@ -13,9 +13,12 @@ from crm.inbox.personal_data import PERSONAL_DATA as INBOX
 from crm.interactions.personal_data import PERSONAL_DATA as INTERACTIONS
 from crm.loyalty import moving as loyalty
 from crm.loyalty.personal_data import PERSONAL_DATA as LOYALTY
+from crm.playbooks import moving as playbooks
+from crm.playbooks.personal_data import PERSONAL_DATA as PLAYBOOKS
 
 KEEPERS: Final = (
     Keeper("exchange", EXCHANGE),
+    Keeper("playbooks", PLAYBOOKS, playbooks),
     Keeper("assistant", ASSISTANT),
     Keeper("inbox", INBOX),
     Keeper("loyalty", LOYALTY, loyalty),

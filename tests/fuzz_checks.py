@@ -50,6 +50,7 @@ _RULES = frozenset(
         "invalid_condition",
         "invalid_identity",
         "invalid_period",
+        "invalid_playbook",  # what it names has to be there, and its words have their own placeholders
         "invalid_tag",
         "invalid_template",  # in a language of its own
         "no_conversion",

@@ -16,7 +16,8 @@ from crm.db.session import Database, Session
 from crm.errors import Forbidden, Invalid, NotFound, Unauthenticated
 
 SCOPES: Final = frozenset({
-    *(f"{area}:{verb}" for area in ("contacts", "interactions", "loyalty", "programs", "care", "channels", "insights")
+    *(f"{area}:{verb}" for area in ("contacts", "interactions", "loyalty", "programs", "care", "channels", "insights",
+                             "playbooks")
       for verb in ("read", "write")),
     "loyalty:award", "loyalty:adjust", "loyalty:redeem",
     "members:issue", "keys:manage", "staff:manage", "events:read", "*",

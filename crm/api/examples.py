@@ -85,6 +85,30 @@ _RESULT: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 _ARTICLE_ID: Final = "0198f3c0-5163-7374-8f90-a1b2c3d4e5f6"
 _CATEGORY: Final = "0198f3c0-4f12-7a63-8e5d-9c8b7a6f5e4d"
+_PLAYBOOK: Final = "0198f3c1-5b6c-7d8e-9fa0-b1c2d3e4f506"
+_GREETING: Final[Mapping[str, Any]] = {
+    "kind": "message", "channels": ["whatsapp", "email"], "purpose": "marketing",
+    "texts": {"id": "Selamat ulang tahun, Kak {given_name}!", "en": "Happy birthday, {given_name}!"},
+}  # fmt: skip
+_NEW_PLAYBOOK: Final[Mapping[str, Any]] = {
+    "name": "Birthday", "trigger": {"kind": "date", "date": "birthday"},
+    "condition": {"field": "points.lifetime_earned", "op": "gt", "value": 0},
+    "steps": [{"kind": "points", "points": 50, "reason": "birthday"}, _GREETING], "cap": {"runs_max": 1, "days": 300},
+}  # fmt: skip
+_RUN: Final[Mapping[str, Any]] = {
+    "id": "0198f3c1-6c7d-7e8f-a0b1-c2d3e4f50617", "contact_id": _CONTACT, "playbook_id": _PLAYBOOK, "version": 2,
+    "occasion": "birthday:2026", "status": "completed", "reason": None, "position": 2, "due_at": None, "caused_by": [],
+    "started_at": _NOW, "ended_at": _LATER, "steps": [
+        {
+            "position": 0, "kind": "points", "outcome": "taken", "reason": None,
+            "data": {"points": 50, "transaction_id": _AWARD}, "at": _NOW,
+        },
+        {
+            "position": 1, "kind": "message", "outcome": "skipped", "reason": "no_consent",
+            "data": {"detail": "'marketing' on whatsapp needs a consent that they gave."}, "at": _LATER,
+        },
+    ],
+}  # fmt: skip
 _MERGE: Final[Mapping[str, Any]] = {
     "id": "0198f3bd-2e3f-7041-8c5d-6e7f8091a2b3", "contact_id": _CONTACT, "other_contact_id": _FRIEND,
     "status": "merged",
@@ -426,6 +450,34 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "ContactSearch": {"filter": _LAPSED, "sort": "name", "count": True, "limit": 20},
     "ContactsFound": {"items": [_FOUND], "next_cursor": None, "total": 1},
     "NewSegment": _NEW_SEGMENT,
+    "NewPlaybook": _NEW_PLAYBOOK,
+    "PlaybookPatch": {"status": "active"},
+    "Playbook": {
+        "id": _PLAYBOOK, "description": None, "status": "draft", "version": 1, "program_id": None, "stop": None,
+        "messages_cap": {"messages_max": 3, "days": 7}, "quiet_hours": None, "activated_at": None, "by": "key:desk",
+        "created_at": _NOW, "updated_at": _NOW, "archived_at": None, **_NEW_PLAYBOOK,
+    },
+    "PlaybookTemplate": {
+        "key": "birthday", "language": "en", "name": "Birthday", "description": "Points and a greeting on the day.",
+        "definition": {name: value for name, value in _NEW_PLAYBOOK.items() if name not in {"name", "condition"}},
+    },
+    "Run": _RUN,
+    "NewDryRun": {"limit": 50},
+    "DryRun": {
+        "evaluated_at": _NOW, "count": 3, "would_run": 2, "skipped": {"condition": 1}, "next_cursor": None,
+        "items": [{
+            "contact_id": _CONTACT, "name": "Sari Dewi", "occasion": "birthday:2026", "outcome": "would_run",
+            "reason": None, "steps": [
+                {
+                    "position": 0, "kind": "points", "outcome": "taken", "reason": None, "channel": None, "at": _NOW,
+                },
+                {
+                    "position": 1, "kind": "message", "outcome": "taken", "reason": "quiet_hours",
+                    "channel": "whatsapp", "at": _LATER,
+                },
+            ],
+        }],
+    },
     "SegmentPatch": {"refresh": "hourly"},
     "Segment": {
         "id": _SEGMENT, **_NEW_SEGMENT, "version": 1, "members_count": 1, "evaluated_at": _NOW, "by": "key:Till 3",

@@ -1,7 +1,7 @@
 """How a request becomes arguments: strict JSON bodies, the session, the caller, the Idempotency-Key."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -43,7 +43,7 @@ class ApiRequest(Request[Any, Any, Any]):
 def decode(model: type[B], raw: bytes) -> B:
     """The body as `model`. Raises Malformed for what is not JSON, Invalid with every wrong field."""
     try:
-        jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
+        document = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
         raise Malformed(f"This is not JSON that can be read: {error}.") from error
     try:
@@ -52,7 +52,7 @@ def decode(model: type[B], raw: bytes) -> B:
         raise Invalid(
             "Some fields are not valid.",
             errors=[
-                FieldError("".join(f"/{_escaped(part)}" for part in item["loc"]), item["type"], item["msg"])
+                FieldError(_pointer(item["loc"], document), item["type"], item["msg"])
                 for item in error.errors(include_url=False, include_context=False, include_input=False)
             ],
         ) from error
@@ -216,6 +216,22 @@ the language model, if there is one; `once` the request's identity for retries. 
 outlasts one transaction, or must not hold one while it waits for the caller; `principal` for those that may do more or
 less by what they ask for.
 """
+
+
+def _pointer(location: Sequence[int | str], document: Any) -> str:
+    """Where in a body something is wrong, without the names by which Pydantic tells the members of a union apart."""
+    pointer, place, told = "", document, False
+    for part in location:
+        if not told and isinstance(part, str) and isinstance(place, dict) and place.get("kind") == part:
+            told = True
+            continue
+        told = False
+        pointer += f"/{_escaped(part)}"
+        try:
+            place = place[part]
+        except (TypeError, LookupError):
+            place = None
+    return pointer
 
 
 def _escaped(part: int | str) -> str:

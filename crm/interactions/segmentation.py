@@ -20,7 +20,7 @@ from crm.contacts.predicates import Bind
 from crm.contacts.segments import Segment
 from crm.contacts.vocabulary import Vocabulary
 from crm.db.session import Session
-from crm.interactions import selections
+from crm.interactions import cursors, selections
 from crm.interactions.selections import Selection
 
 CHANNEL: Final = "contacts"
@@ -79,24 +79,6 @@ _LOCK_FOLLOWING: Final = f"""
     SELECT segment_id FROM segment_evaluations
     WHERE segment_id IN (SELECT id FROM segments WHERE {_FOLLOWING}) ORDER BY segment_id FOR UPDATE
 """
-# What is still under way may yet commit below what has: it is waited for.
-_NEWS: Final = """
-    SELECT xid, id, contact_id, kind, recorded_at FROM interactions
-    WHERE (xid, id) > ($1::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xid, id LIMIT $3
-"""
-_ENSURE_CURSOR: Final = """
-    INSERT INTO timeline_cursors (name, xid, interaction_id) VALUES ($1, pg_snapshot_xmin(pg_current_snapshot()), $2)
-    ON CONFLICT DO NOTHING
-"""
-# `head` is behind all that is done already. In a database that was restored into another server, the numbers of
-# transactions may have begun again.
-_CURSOR_NOW: Final = """
-    SELECT h.head, least(c.xid, h.head) AS xid, CASE WHEN c.xid <= h.head THEN c.interaction_id ELSE $2 END AS id
-    FROM timeline_cursors c, (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS head) h
-    WHERE c.name = $1 FOR UPDATE OF c
-"""
-_MOVE_CURSOR: Final = "UPDATE timeline_cursors SET xid = $2, interaction_id = $3 WHERE name = $1"
-
 _log = structlog.get_logger(__name__)
 
 
@@ -183,14 +165,11 @@ async def follow(session: Session, *, vocabulary: Vocabulary, now: datetime) -> 
 
     What depends on the time alone is found by the evaluation of all contacts.
     """
-    await session.execute(_ENSURE_CURSOR, _CURSOR, _FIRST)
-    cursor = await session.fetchrow(_CURSOR_NOW, _CURSOR, _FIRST)
-    assert cursor is not None, "it was made before"
-    head, *last = cursor
+    cursor = await cursors.take(session, name=_CURSOR)
     if not await session.fetchval(f"SELECT EXISTS (SELECT FROM segments WHERE {_FOLLOWING})"):
-        await session.execute(_MOVE_CURSOR, _CURSOR, head, _FIRST)
+        await cursors.move(session, cursor=cursor, past=None)
         return False
-    news = await session.fetch(_NEWS, *last, FOLLOWED)
+    news = await cursors.news(session, cursor=cursor, limit=FOLLOWED)
     if news:
         people = {row["contact_id"] for row in news if row["kind"] not in {ENTERED, LEFT}}
         # What happened just before a merge happened with somebody who has another id now.
@@ -198,8 +177,7 @@ async def follow(session: Session, *, vocabulary: Vocabulary, now: datetime) -> 
         # The clock of whoever recorded it may be ahead of this one.
         moment = max(now, *(row["recorded_at"] for row in news))
         await evaluate_for(session, vocabulary=vocabulary, contact_ids=people, now=moment)
-        last = [news[-1]["xid"], news[-1]["id"]]
-    await session.execute(_MOVE_CURSOR, _CURSOR, *last)
+        await cursors.move(session, cursor=cursor, past=news[-1])
     return len(news) == FOLLOWED
 
 

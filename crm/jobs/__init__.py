@@ -23,6 +23,7 @@ from crm.jobs import (
     mailboxes,
     messages,
     nights,
+    playbooks,
     privacy,
     segments,
 )
@@ -66,6 +67,8 @@ SCHEDULES: Mapping[str, Schedule] = {
     # As nights, for segments that follow a day; more often, what was asked for and left undone is taken up again.
     "evaluate_segments": Schedule("*/5 * * * *", segments.evaluate_segments),
     "follow_timelines": Schedule("* * * * *", segments.follow_timelines),
+    "follow_for_playbooks": Schedule("* * * * *", playbooks.follow_for_playbooks),
+    "begin_playbook_days": Schedule("*/5 * * * *", playbooks.begin_playbook_days),
     "watch_case_clocks": Schedule("* * * * *", cases.watch_case_clocks),
     "close_cases": Schedule("7 * * * *", cases.close_cases),
     "process_due_deliveries": Schedule("* * * * *", inbox.process_due_deliveries),

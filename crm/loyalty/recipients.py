@@ -52,6 +52,13 @@ _TELL: Final = """
     UPDATE offer_recipients r SET told_at = $2 FROM contacts c
     WHERE r.offer_id = $1 AND r.named AND r.told_at IS NULL AND c.id = r.contact_id RETURNING r.contact_id, r.code
 """
+_COUNT: Final = """
+    UPDATE offers SET contacts_count = contacts_count + 1
+    WHERE program_id = $1 AND id = $2 AND contacts_count IS NOT NULL
+"""
+_TOLD: Final = """
+    UPDATE offer_recipients SET told_at = $3 WHERE contact_id = $1 AND offer_id = $2 AND told_at IS NULL
+"""
 # Of two requests at once the second waits for the first, and finds its code.
 _KEEP: Final = """
     INSERT INTO offer_recipients AS r (contact_id, offer_id, program_id, named, added_at)
@@ -116,6 +123,33 @@ async def give_code(session: Session, *, contact_id: UUID, offer: Offer, now: da
     )
     await session.execute(_GIVE_CODES, offer.id, [contact_id], [made])
     return made
+
+
+async def add(
+    session: Session, *, program_id: UUID, offer_id: UUID, contact_id: UUID, personal_code: bool, facts: dict[str, Any],
+    by: str, now: datetime,
+) -> str | None:  # fmt: skip
+    """Let an offer name one contact more, who is told of it once; the code that is theirs, if there is one.
+
+    Whoever adds somebody takes part in the offer's turn. An offer that names nobody is for others besides.
+    """
+    if await session.execute(_NAME, offer_id, program_id, [contact_id], now):
+        await session.execute(_COUNT, program_id, offer_id)
+    code: str | None = await session.fetchval(
+        "SELECT code FROM offer_recipients WHERE contact_id = $1 AND offer_id = $2", contact_id, offer_id
+    )
+    if code is None and personal_code:
+        [code] = await codes.claim_for_each(
+            session, kind="offer", program_id=program_id, contact_ids=[contact_id], subject_id=offer_id
+        )
+        await session.execute(_GIVE_CODES, offer_id, [contact_id], [code])
+    if await session.execute(_TOLD, contact_id, offer_id, now):
+        told = timeline.entry(
+            contact_id, channel="loyalty", kind="offer.made", occurred_at=now, recorded_at=now, by=by,
+            data=facts if code is None else {**facts, "code": code},
+        )  # fmt: skip
+        await write(session, [timeline.part([told])])
+    return code
 
 
 async def tell(session: Session, *, offer_id: UUID, facts: dict[str, Any], by: str, now: datetime) -> None:
