@@ -325,6 +325,14 @@ _CASE_ROW: Final = {
 _BACKLOG: Final = {
     "open": 6, "waiting": 4, "unassigned": 1, "unanswered": 3, "overdue": 1, "oldest_created_at": _THEN,
 }  # fmt: skip
+_SELF_SERVICE: Final = {
+    "searches": {"searches_count": 412, "found_count": 371, "found_rate": 90.0},
+    "articles": {"views_count": 655, "helpful_count": 81, "unhelpful_count": 9, "helpful_rate": 90.0},
+    "assistant": {
+        "questions_count": 240, "answered_count": 190, "courtesies_count": 20, "refused_count": 2,
+        "handed_over_count": 48, "by_model_count": 0, "deflection_rate": 78.2,
+    },
+}  # fmt: skip
 _JOURNEY_RULES: Final = {
     "repeat_purchases": 2, "loyal_purchases": 5, "loyal_within_days": 365, "loyal_tiers": ["Gold"],
     "at_risk_after_days": 90, "lost_after_days": 180, "prospect_lost_after_days": None,
@@ -416,6 +424,7 @@ REPORTS: Final[Mapping[str, Any]] = {
     "ProgramFigures": _PROGRAM_FIGURES,
     "VolumeFigures": {"inbound": 420, "outbound": 460, "internal": 30},
     "KindScore": _KIND_SCORE,
+    "SelfServiceFigures": _SELF_SERVICE,
     "CaseReason": {"category": "delivery", "cases": 40},
     "Overview": {
         **_FRAME,
@@ -426,7 +435,7 @@ REPORTS: Final[Mapping[str, Any]] = {
         "cases": {**_CASE_ROW, "group": None},
         "backlog": _BACKLOG,
         "satisfaction": [_KIND_SCORE],
-        "self_service": _SELF_SERVICE_ROW,
+        "self_service": _SELF_SERVICE,
         "top_reasons": [{"category": "delivery", "cases": 40}],
     },
 }
@@ -577,16 +586,11 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "MyQuestion": {"text": "How many points do I have?"},
     "MyReply": _REPLIED,
     "SelfServiceResults": {
-        "searches": {"searches_count": 412, "found_count": 371, "found_rate": 90.0},
-        "articles": {"views_count": 655, "helpful_count": 81, "unhelpful_count": 9, "helpful_rate": 90.0},
+        **_SELF_SERVICE,
         "most_read": [{
             "article_id": _ARTICLE_ID, "slug": "redeeming-points", "views_count": 311, "helpful_count": 24,
             "unhelpful_count": 3,
         }],
-        "assistant": {
-            "questions_count": 240, "answered_count": 190, "courtesies_count": 20, "refused_count": 2,
-            "handed_over_count": 48, "by_model_count": 0, "deflection_rate": 78.2,
-        },
     },
     "NewInteraction": _MESSAGE,
     "InteractionOf": {**_MESSAGE, "identity": {"kind": "whatsapp", "value": "+62 812-3456-789"}},

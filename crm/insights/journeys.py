@@ -62,30 +62,32 @@ _TOUCHPOINTS: Final = f"""
 # `$4` purchases make a repeated customer, `$5` within `$6` a loyal one. `$7`, `$8`, `$9` are the ends of the last days
 # on which somebody bought, or became known, who is at risk, lost, or a lost prospect.
 COUNTS: Final = f"""
-    WITH bought AS (
-        SELECT b.contact_id, b.occurred_at, row_number() OVER own AS number,
-            b.occurred_at - lag(b.occurred_at, $5::int - 1) OVER own AS took
+    WITH happened AS (
+        SELECT p.contact_id, p.occurred_at, true AS is_purchase FROM purchases p
+        WHERE p.program_id = $1 AND p.occurred_at < $2 AND NOT EXISTS ({_RETURNED})
+        UNION ALL
+        SELECT i.contact_id, i.occurred_at, false FROM interactions i WHERE {_ENTERED}
+    ), numbered AS (
+        SELECT h.contact_id, h.occurred_at, h.is_purchase, row_number() OVER own AS number,
+            h.occurred_at - lag(h.occurred_at, $5::int - 1) OVER own AS took
         FROM (
-            SELECT coalesce(k.contact_id, p.contact_id) AS contact_id, p.occurred_at
-            FROM purchases p LEFT JOIN contact_alias_directory k ON k.alias_id = p.contact_id
-            WHERE p.program_id = $1 AND p.occurred_at < $2 AND NOT EXISTS ({_RETURNED})
-        ) b
-        WINDOW own AS (PARTITION BY b.contact_id ORDER BY b.occurred_at)
-    ), buyers AS (
-        SELECT contact_id, min(occurred_at) AS first_at, max(occurred_at) AS last_at,
-            min(occurred_at) FILTER (WHERE number = $4::int) AS repeat_at,
-            min(occurred_at) FILTER (WHERE number >= $5::int AND took <= $6::interval) AS loyal_at
-        FROM bought GROUP BY contact_id
-    ), entered AS (
-        SELECT coalesce(k.contact_id, i.contact_id) AS contact_id, min(i.occurred_at) AS tier_at
-        FROM interactions i LEFT JOIN contact_alias_directory k ON k.alias_id = i.contact_id
-        WHERE {_ENTERED} GROUP BY 1
+            SELECT coalesce(k.contact_id, h.contact_id) AS contact_id, h.occurred_at, h.is_purchase
+            FROM happened h LEFT JOIN contact_alias_directory k ON k.alias_id = h.contact_id
+        ) h
+        WINDOW own AS (PARTITION BY h.contact_id, h.is_purchase ORDER BY h.occurred_at)
+    ), facts AS (
+        SELECT contact_id, min(occurred_at) FILTER (WHERE is_purchase) AS first_at,
+            max(occurred_at) FILTER (WHERE is_purchase) AS last_at,
+            min(occurred_at) FILTER (WHERE is_purchase AND number = $4::int) AS repeat_at,
+            min(occurred_at) FILTER (WHERE is_purchase AND number >= $5::int AND took <= $6::interval) AS loyal_at,
+            min(occurred_at) FILTER (WHERE NOT is_purchase) AS tier_at
+        FROM numbered GROUP BY contact_id
     ), people AS (
-        SELECT least(c.created_at, b.first_at) AS known_at, b.first_at, b.last_at, b.repeat_at,
-            least(b.loyal_at, CASE WHEN b.repeat_at IS NOT NULL AND e.tier_at IS NOT NULL
-                THEN greatest(e.tier_at, b.repeat_at) END) AS loyal_at
-        FROM contacts c LEFT JOIN buyers b ON b.contact_id = c.id LEFT JOIN entered e ON e.contact_id = c.id
-        WHERE c.created_at < $2 OR b.first_at IS NOT NULL
+        SELECT least(c.created_at, f.first_at) AS known_at, f.first_at, f.last_at, f.repeat_at,
+            least(f.loyal_at, CASE WHEN f.repeat_at IS NOT NULL AND f.tier_at IS NOT NULL
+                THEN greatest(f.tier_at, f.repeat_at) END) AS loyal_at
+        FROM contacts c LEFT JOIN facts f ON f.contact_id = c.id
+        WHERE c.created_at < $2 OR f.first_at IS NOT NULL
     ), placed AS (
         SELECT *, num_nonnulls(first_at, repeat_at, loyal_at) AS step, CASE
             WHEN first_at IS NULL THEN CASE WHEN known_at < $9::timestamptz THEN 'lost' ELSE 'here' END

@@ -168,7 +168,8 @@ async def read(
             local.key, span.first, span.last, PeopleFigures(*people),
             None if program is None else await _loyalty(session, program, span, now), VolumeFigures(*volume),
             (await replies.read(session, **days)).total, cases.total, cases.backlog, _satisfaction(scores.totals),
-            SelfServiceFigures(helped.searches, helped.articles, helped.assistant), [CaseReason(*row) for row in reasons],
+            SelfServiceFigures(helped.searches, helped.articles, helped.assistant),
+            [CaseReason(*row) for row in reasons],
         )  # fmt: skip
 
 
