@@ -42,7 +42,10 @@ async def list_threads(
 async def list_threads_of_account(
     session: Session, account_id: FromPath[UUID], cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Thread]:
-    """List the threads on a channel account, of all contacts, those in which something was said last first."""
+    """List the threads on a channel account.
+
+    They are those of all contacts, those in which something was said last first.
+    """
     before = paging.decode(cursor, _Moment, UUID)
     found = await threads.of_account(
         session, account_id=account_id, before=(before[0], before[1]) if before else None, limit=limit + 1

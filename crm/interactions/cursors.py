@@ -20,9 +20,10 @@ _ENSURE: Final = """
 # `head` is behind all that is done already. In a database that was restored into another server, the numbers of
 # transactions may have begun again.
 _TAKE: Final = """
-    SELECT h.head, least(c.xid, h.head) AS xid, CASE WHEN c.xid <= h.head THEN c.interaction_id ELSE $2 END AS id
-    FROM timeline_cursors c, (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS head) h
-    WHERE c.name = $1 FOR UPDATE OF c
+    UPDATE timeline_cursors c SET xid = least(c.xid, h.head),
+        interaction_id = CASE WHEN c.xid <= h.head THEN c.interaction_id ELSE $2 END
+    FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS head) h
+    WHERE c.name = $1 RETURNING h.head, c.xid, c.interaction_id AS id
 """
 # What is still under way may yet commit below what has: it is waited for.
 _NEWS: Final = """
