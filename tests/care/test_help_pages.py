@@ -3,21 +3,17 @@
 import asyncio
 import json
 import re
-import socket
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from crm.api.turnstile import Turnstile
-from crm.app import create_app
 from crm.care import help_pages
 from crm.db.ids import uuid7
 from tests.care.test_articles import changed, written
+from tests.serving import served
 
 CHROMIUM = Path("/usr/bin/chromium")
 BROWSE_SECONDS_MAX = 120
@@ -226,27 +222,13 @@ def test_one_address_does_not_keep_the_others_out():
 # In a browser
 
 
-@asynccontextmanager
-async def served(database: Any) -> AsyncIterator[str]:
-    """The origin of the product on a real port."""
-    _, asgi = create_app(lambda: nullcontext(database))
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        server = uvicorn.Server(uvicorn.Config(asgi, log_level="error", lifespan="on"))
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        await serving
-
-
 @pytest.mark.skipif(not CHROMIUM.exists(), reason=f"NO BROWSER at {CHROMIUM}: nobody has seen the help pages")
 async def test_a_phone_shows_an_article_by_its_own_style_and_asks_nobody_else(live_client, database, tmp_path):
     table = "| Kota | Hari |\n|---|---|\n| Bandung | 2 |\n"
     body = f"Pesanan sampai dalam **dua hari**.\n\n{table}\n![Peta](https://evil.example/map.png)\n\n{'x' * 200}"
     await written(live_client, slug="pengiriman", texts={"id": {"title": "Berapa lama pengiriman?", "body": body}})
     log = tmp_path / "net.json"
-    async with served(database) as origin:
+    async with served(database) as (origin, _):
         browsing = await asyncio.create_subprocess_exec(
             CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
             "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
