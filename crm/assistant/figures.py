@@ -38,6 +38,8 @@ _DATE: Final = re.compile(
     r"|\b\d{1,2}/\d{1,2}/\d{2,4}\b|\b\d{1,2}:\d{2}\b",
     re.IGNORECASE,
 )
+_UNIT: Final = re.compile(r"poin|point|rp\b|idr|rupiah|\$|saldo|balance", re.IGNORECASE)
+"""What no name may have that is let through with its figures."""
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+|\n+")
 _STEP: Final = re.compile(r"^\s*(\d{1,2})[.)]\s", re.MULTILINE)
 _HAS: Final = re.compile(
@@ -70,7 +72,7 @@ class Known:
                 self.dates |= {int(part) for part in re.findall(r"\d+", value)}
             elif re.fullmatch(r"\d+\.\d+", value):
                 self.recorded.add(Decimal(value))
-            else:
+            elif not _UNIT.search(value):
                 self.names.add(_plain(value))
 
     def add_article(self, text: str) -> None:
