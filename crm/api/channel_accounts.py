@@ -21,8 +21,7 @@ from crm.inbox.accounts import Account, AccountExists, AccountNotFound, Deliveri
 from crm.inbox.deliveries import DeliveryView
 from crm.inbox.house import House
 from crm.inbox.providers import ADAPTERS, UnknownProvider
-from crm.inbox.reception import SecretMissing
-from crm.interactions.channels.imap import MailboxUnavailable
+from crm.inbox.reception import MailboxUnreadable, SecretMissing
 
 SILENCE_MIN, SILENCE_MAX = timedelta(minutes=1), timedelta(days=366)
 
@@ -155,7 +154,7 @@ async def delete_channel_account(session: Session, account_id: FromPath[UUID], r
 @post(
     "/channel-accounts/{account_id:uuid}/test",
     scopes={"channels:write"},
-    problems=(AccountNotFound, SecretMissing, MailboxUnavailable),
+    problems=(AccountNotFound, SecretMissing, MailboxUnreadable),
 )
 async def test_channel_account(
     session: Session, account_id: FromPath[UUID], request: AnyRequest, vault: Vault, house: House, now: datetime,

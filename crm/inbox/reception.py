@@ -20,6 +20,7 @@ from crm.inbox.accounts import LastError, Opened
 from crm.inbox.deliveries import DeliveryNotFound, DeliveryView
 from crm.inbox.house import House
 from crm.interactions.channels.deliveries import Delivery, Reply, SignatureInvalid
+from crm.interactions.channels.imap import MailboxUnavailable
 
 CACHE_SECONDS: Final = 5.0
 CACHE_MAX: Final = 10_000
@@ -52,6 +53,11 @@ class AdapterFailed(Unavailable):
 class SecretMissing(Conflict):
     code = "secret_missing"
     title = "The account could not let anything in"
+
+
+class MailboxUnreadable(Conflict):
+    code = "mailbox_unreadable"
+    title = "The account's mailbox can't be read"
 
 
 @dataclass(slots=True)
@@ -206,7 +212,7 @@ async def try_out(
     """Send an account a delivery signed with its own secrets, as its provider would: what came of it.
 
     What it says is processed and taken back. A mailbox is looked into besides. Raises AccountNotFound, SecretMissing,
-    MailboxUnavailable.
+    MailboxUnreadable.
     """
     account = (await accounts.open_all(session, ids=[account_id], vault=vault)).get(account_id)
     if account is None:
@@ -219,7 +225,10 @@ async def try_out(
     except SignatureInvalid as refusal:
         raise SecretMissing(refusal.detail) from refusal
     if account.provider == mailboxes.PROVIDER:
-        await mailboxes.look_into(account)
+        try:
+            await mailboxes.look_into(account)
+        except MailboxUnavailable as refusal:
+            raise MailboxUnreadable(refusal.detail) from refusal
     delivery_id = await accept(session, account=account, delivery=delivery, test=True)
     assert delivery_id is not None, "without a key it is like no other"
     await processing.rehearse(session, delivery_id=delivery_id, account=account, house=house, now=now)

@@ -202,7 +202,7 @@ async def test_a_mailbox_is_tried_out_by_looking_into_it(live_client):
         assert [(event["event"], event["outcome"]) for event in tried.json()["events"]] == [("message", "recorded")]
         assert any(said.startswith("EXAMINE") for said in server.said)
         await live_client.patch(f"/v1/channel-accounts/{desk.account['id']}", json={"secrets": {"password": "wrong"}})
-        problem(await live_client.post(f"/v1/channel-accounts/{desk.account['id']}/test"), 503, "mailbox_unavailable")
+        problem(await live_client.post(f"/v1/channel-accounts/{desk.account['id']}/test"), 409, "mailbox_unreadable")
         await live_client.patch(f"/v1/channel-accounts/{desk.account['id']}", json={"secrets": None})
         problem(await live_client.post(f"/v1/channel-accounts/{desk.account['id']}/test"), 409, "secret_missing")
     answer = await desk.send(mail(1))
