@@ -74,6 +74,7 @@ _RULES = frozenset(
         "template_of_other_channels",
         "text_too_long",  # for the channel that is chosen
         "unknown_contact",
+        "unknown_reference",
         "unknown_reward",
         "unknown_tier",
         "unknown_variable",

@@ -16,13 +16,13 @@ from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import delete, get, patch, post
 from crm.api.schemas import Body, Line, Patch, Text
 from crm.contacts.consents import SERVICE
-from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.inbox import previews, templates
 from crm.inbox.house import House
 from crm.inbox.outbound import Draft
 from crm.inbox.previews import MessagePreview
+from crm.inbox.routing import UnknownReference
 from crm.inbox.templates import (
     ApprovedText,
     MessageTemplate,
@@ -190,7 +190,7 @@ async def delete_message_template(session: Session, template_id: FromPath[UUID])
 @post(
     "/message-templates/{template_id:uuid}/previews",
     scopes={"channels:read", "contacts:read", "loyalty:read"},
-    problems=(TemplateNotFound, ContactNotFound, UnknownVariable, TemplateNotFilled),
+    problems=(TemplateNotFound, UnknownReference, UnknownVariable, TemplateNotFilled),
     status_code=200,
 )
 async def preview_message_template(

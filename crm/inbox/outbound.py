@@ -28,7 +28,7 @@ from crm.inbox import clearance, heard, routing, templates
 from crm.inbox.clearance import Cleared, Postponed, Wish
 from crm.inbox.house import House
 from crm.inbox.routing import Route
-from crm.inbox.templates import Filled, MessageTemplate, TemplateOfOtherChannels
+from crm.inbox.templates import Filled, MessageTemplate, TemplateNotFound, TemplateOfOtherChannels
 from crm.interactions import changes, threads, timeline
 from crm.interactions.channels.outgoing import TEXT_MAX, ProviderTemplate
 from crm.interactions.threads import Said
@@ -193,14 +193,13 @@ async def send(
     """Accept a message: it goes when this transaction is committed, at its `send_at`, or when it is no longer quiet.
 
     False beside the message of the same `natural_key`, found again. Raises ContactNotFound, NothingToSay,
-    AccountNotFound, NoChannelAccount, ChannelCannotSend, AccountIncomplete, ThreadNotFound, InvalidIdentity,
-    TextTooLong, TemplateNotFound, TemplateOfOtherChannels, UnknownVariable, TemplateNotFilled, and MayNotSend, which
-    says why.
+    UnknownReference, NoChannelAccount, ChannelCannotSend, AccountIncomplete, InvalidIdentity, TextTooLong,
+    TemplateOfOtherChannels, UnknownVariable, TemplateNotFilled, and MayNotSend, which says why.
     """
     await contacts.lock(session, contact_id=contact_id)
     if natural_key is not None and (known := await _by_key(session, contact_id, natural_key)) is not None:
         return known, False
-    template = None if draft.template_id is None else await templates.get(session, template_id=draft.template_id)
+    template = await _template(session, draft)
     route = await route_of(session, contact_id=contact_id, draft=draft, template=template)
     if template is not None:
         filled = await templates.fill(
@@ -245,8 +244,7 @@ async def send(
 async def route_of(session: Session, *, contact_id: UUID, draft: Draft, template: MessageTemplate | None) -> Route:
     """By which account and on which channel it would go.
 
-    Raises ThreadNotFound, AccountNotFound, NoChannelAccount, ChannelCannotSend, AccountIncomplete, and
-    TemplateOfOtherChannels.
+    Raises UnknownReference, NoChannelAccount, ChannelCannotSend, AccountIncomplete, TemplateOfOtherChannels.
     """
     channel = draft.channel
     if template is not None and len(template.channels) == 1 and channel is None and draft.account_id is None:
@@ -431,6 +429,15 @@ async def judge(
     if isinstance(verdict, CrmError):
         raise verdict
     return verdict
+
+
+async def _template(session: Session, draft: Draft) -> MessageTemplate | None:
+    if draft.template_id is None:
+        return None
+    try:
+        return await templates.get(session, template_id=draft.template_id)
+    except TemplateNotFound as error:
+        raise routing.unknown("template_id", error.detail) from error
 
 
 async def _thread(

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from crm.contacts.contacts import ContactNotFound
 from crm.db.session import Session
 from crm.errors import CrmError
-from crm.inbox import outbound, templates
+from crm.inbox import outbound, routing, templates
 from crm.inbox.clearance import Postponed
 from crm.inbox.house import House
 from crm.inbox.outbound import Draft
@@ -59,10 +60,13 @@ async def preview(
 ) -> MessagePreview:
     """A template filled in for somebody, sent as `draft` says.
 
-    Raises TemplateNotFound, ContactNotFound, UnknownVariable, TemplateNotFilled.
+    Raises TemplateNotFound, UnknownReference, UnknownVariable, TemplateNotFilled.
     """
     template = await templates.get(session, template_id=template_id)
-    filled = await templates.fill(session, template=template, contact_id=contact_id, variables=variables, now=now)
+    try:
+        filled = await templates.fill(session, template=template, contact_id=contact_id, variables=variables, now=now)
+    except ContactNotFound as error:
+        raise routing.unknown("contact_id", error.detail) from error
     channel, refusals, waits_until = None, [], None
     try:
         route = await outbound.route_of(session, contact_id=contact_id, draft=draft, template=template)
