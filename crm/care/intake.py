@@ -46,7 +46,7 @@ _NAMED: Final = """
 """
 _WATCHED: Final = """
     SELECT EXISTS (SELECT FROM case_rules WHERE status = 'active')
-        OR EXISTS (SELECT FROM cases WHERE contact_id = ANY ($1) AND status <> 'closed')
+        OR EXISTS (SELECT FROM cases WHERE contact_id = ANY ($1))
 """
 
 

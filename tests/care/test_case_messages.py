@@ -223,3 +223,15 @@ async def test_two_threads_of_one_channel_are_two_cases(client):
     told = [one["body"]["case_id"] for one in answer.json()["items"]]
     assert told[0] == told[2] != told[1]
     assert {one["id"] for one in await listed(client)} == set(told)
+
+
+async def test_what_is_said_where_a_closed_case_was_spoken_about_is_followed_up_without_any_rule(client):
+    sari, thread = await made(client, {"name": "Sari"}), str(uuid7())
+    answer = await client.post("/v1/cases", json={"contact_id": str(sari), "subject": "Rusak", "priority": "high"})
+    case = answer.json()
+    await write(client, sari, "Ini fotonya", thread_id=thread, case_id=case["id"])
+    await change(client, case, status="closed")
+    told = await write(client, sari, "Rusak lagi", thread_id=thread)
+    [following] = await listed(client)
+    assert (told["case_id"], following["priority"]) == (following["id"], "high")
+    assert (await write(client, sari, "Halo", thread_id=str(uuid7())))["case_id"] is None
