@@ -71,11 +71,11 @@ ARTICLES = (
 )
 
 USAGE = (
-    # By the hour, so that days of any time zone can be summed; in several slots, so that the readers of one article
-    # do not wait for each other.
+    # By the hour, so that days of any time zone can be summed; in several slots and without a key to the article, so
+    # that the readers of one article do not wait for each other.
     """
     CREATE TABLE article_views (
-        article_id uuid NOT NULL REFERENCES articles (id) ON DELETE CASCADE,
+        article_id uuid NOT NULL,
         hour timestamptz NOT NULL,
         locale text NOT NULL,
         slot smallint NOT NULL,

@@ -1,9 +1,9 @@
 """What is on record of whoever asks, each fact with its time. None of these takes a contact from a question."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -35,9 +35,6 @@ class Source:
     path: str | None = None
     as_of: datetime | None = None
     data: dict[str, Any] | None = None
-
-
-Facts: TypeAlias = Mapping[str, Any]
 
 
 async def read(

@@ -38,6 +38,8 @@ _DATE: Final = re.compile(
     r"|\b\d{1,2}/\d{1,2}/\d{2,4}\b|\b\d{1,2}:\d{2}\b",
     re.IGNORECASE,
 )
+_UNIT: Final = re.compile(r"poin|point|rp\b|idr|rupiah|\$|saldo|balance", re.IGNORECASE)
+"""What no name may have that is let through with its figures."""
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+|\n+")
 _STEP: Final = re.compile(r"^\s*(\d{1,2})[.)]\s", re.MULTILINE)
 _HAS: Final = re.compile(
@@ -46,14 +48,19 @@ _HAS: Final = re.compile(
     r"(?:kamu|kakak|kak) (?:\w+ )?(?:punya|memiliki|mempunyai)|milik(?:mu| anda| kamu)|credited|added|granted|awarded|"
     r"ditambahkan|dikreditkan|diberikan|tersisa|remaining|left)\b"
 )
+_POINTS: Final = re.compile(r"\W*(?:\w+\W+)?(?:poin|points?|pts)\b", re.IGNORECASE)
+_BALANCE: Final = re.compile(r"\b(?:saldo|balance)", re.IGNORECASE)
+"""Where money would be taken for points."""
+_AFTER: Final = 30
 _ORDER_BEFORE: Final = r"(?:#|\b(?:order|pesanan|nomor|number|no\.?|ref\w*)\s*:?\s*)"
 
 
 @dataclass(slots=True)
 class Known:
-    """What was looked up: figures of the record, and of articles; days; and names that have figures in them."""
+    """What was looked up: numbers and money on record, figures of articles, days, and names with figures in them."""
 
     recorded: set[Decimal] = field(default_factory=set)
+    money: set[Decimal] = field(default_factory=set)
     written: set[Decimal] = field(default_factory=set)
     dates: set[int] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
@@ -69,14 +76,14 @@ class Known:
             elif _DATE.fullmatch(value):
                 self.dates |= {int(part) for part in re.findall(r"\d+", value)}
             elif re.fullmatch(r"\d+\.\d+", value):
-                self.recorded.add(Decimal(value))
-            else:
+                self.money.add(Decimal(value))
+            elif not _UNIT.search(value):
                 self.names.add(_plain(value))
 
     def add_article(self, text: str) -> None:
         """What an article says."""
         said = _plain(text)
-        for _, values in _figures(said):
+        for _, values, _ in _figures(said):
             self.written |= values
         self.dates |= {int(part) for part in re.findall(r"\d+", said) if len(part) <= len("2026")}
         self.words |= set(wording.words(text)) & _IN_WORDS
@@ -98,8 +105,8 @@ def unknown(text: str, known: Known) -> str | None:
         rest = _DATE.sub(" ", sentence)
         has = _HAS.search(wording.folded(rest).replace("'", " "))
         allowed = known.recorded if has else known.recorded | known.written
-        for figure, values in _figures(rest):
-            if not values & allowed:
+        for figure, values, after in _figures(rest):
+            if not values & (allowed if _POINTS.match(after) or _BALANCE.search(rest) else allowed | known.money):
                 return figure
         # What multiplies a figure was counted with it.
         alone = wording.words(_FIGURE.sub(" ", re.sub(rf"({_FIGURE.pattern}){_TIMES_AFTER.pattern}", " ", rest)))
@@ -121,15 +128,16 @@ def _without_steps(text: str) -> str:
     return _STEP.sub(" ", text)
 
 
-def _figures(text: str) -> Iterator[tuple[str, set[Decimal]]]:
-    """Each figure, with what it may mean: 1.250 is two numbers in two languages."""
+def _figures(text: str) -> Iterator[tuple[str, set[Decimal], str]]:
+    """Each figure, with what it may mean, as 1.250 is two numbers in two languages, and with what comes after it."""
     for found in _FIGURE.finditer(text):
         values = set(_meanings(found[0]))
         times = _TIMES_AFTER.match(text, found.end())
         if times:
             factor = _TIMES[times[1].lower()]
             values = {value * factor for value in values}
-        yield found[0] + (times[0] if times else ""), values
+        end = times.end() if times else found.end()
+        yield text[found.start() : end], values, text[end : end + _AFTER]
 
 
 def _meanings(figure: str) -> Iterator[Decimal]:

@@ -11,7 +11,6 @@ from typing import Any, Final, Self
 
 import httpx
 import pydantic
-import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 ANSWER_BYTES_MAX: Final = 256 * 1024
@@ -22,7 +21,6 @@ AT_ONCE_MAX: Final = 8
 """How many questions a process asks it at the same time; the others are answered without it."""
 _PATH: Final = "/chat/completions"
 
-_log = structlog.get_logger("crm.assistant")
 
 Message = Mapping[str, Any]
 

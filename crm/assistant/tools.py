@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from crm.assistant import facts
+from crm.assistant import facts, intents
 from crm.assistant.facts import Source
 from crm.assistant.figures import Known
 from crm.assistant.intents import Fact
@@ -80,8 +80,8 @@ class Toolbox:
             raise HandOver
         if call.name == SEARCH:
             return await self._search(given.get("query", ""))
-        references = [given["order_ref"]] if given.get("order_ref") else []
-        return self._answered(await self.look_up(_FACTS[call.name], references))
+        data = await self.look_up(_FACTS[call.name], intents.references(given.get("order_ref", "")))
+        return self._answered(_found(data), also=data)
 
     async def look_up(self, fact: Fact, references: list[str]) -> dict[str, Any]:
         """A fact of the person; it becomes a source."""
@@ -90,8 +90,9 @@ class Toolbox:
                 session, fact=fact, contact_id=self.contact_id, now=self.now, references=references
             )
         self.sources[fact] = source
-        self.known.add_record(source.data)
-        return source.data or {}
+        data = source.data or {}
+        self.known.add_record(_found(data))
+        return data
 
     async def search(self, text: str, *, limit: int = ARTICLES_MAX) -> list[tuple[FoundArticle, str]]:
         """Articles that fit, the best first, with their text."""
@@ -114,9 +115,14 @@ class Toolbox:
         articles = [{"title": one.title, "path": one.path, "text": text[:PASSAGE_MAX]} for one, text in found]
         return self._answered({"articles": articles})
 
-    def _answered(self, data: Mapping[str, Any]) -> str:
+    def _answered(self, data: Mapping[str, Any], *, also: Mapping[str, Any] | None = None) -> str:
         self.told.append(json.dumps(data, ensure_ascii=False)[:_RESULT_MAX])
-        return self.told[-1]
+        return self.told[-1] if also is None else json.dumps(also, ensure_ascii=False)[:_RESULT_MAX]
+
+
+def _found(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A fact without what was asked for in vain: that is the asker's own text, and proves nothing."""
+    return {name: value for name, value in data.items() if name != "not_found"}
 
 
 def _refused(why: str) -> str:

@@ -128,7 +128,7 @@ async def page(session: Session, *, after: tuple[int, UUID] | None, limit: int) 
 
 async def delete(session: Session, *, category_id: UUID) -> None:
     """Delete a category without articles. Raises CategoryNotFound, CategoryInUse."""
-    await get(session, category_id=category_id)
+    _view(await session.fetchrow(f"SELECT {_SELECTED} FROM article_categories WHERE id = $1 FOR UPDATE", category_id))
     if await session.fetchval("SELECT EXISTS (SELECT FROM articles WHERE category_id = $1)", category_id):
         raise CategoryInUse("Move them to another category first.")
     await session.execute("DELETE FROM article_categories WHERE id = $1", category_id)

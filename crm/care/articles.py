@@ -184,7 +184,7 @@ async def update(
 
     Raises ArticleNotFound, StaleArticle, SlugTaken, Invalid.
     """
-    await session.execute("SELECT FROM articles WHERE id = $1 FOR UPDATE", article_id)
+    await session.execute("SELECT FROM articles WHERE id = $1 FOR NO KEY UPDATE", article_id)
     article = await get(session, article_id=article_id)
     if version is not None and version != article.version:
         raise StaleArticle("Read it again, and send the new ETag in If-Match.", version=article.version)
@@ -219,6 +219,7 @@ async def delete(session: Session, *, article_id: UUID) -> None:
         raise ArticleNotFound("No article has this id.")
     if status == "published":
         raise ArticlePublished("Archive it first, or make it a draft again.")
+    await session.execute("DELETE FROM article_views WHERE article_id = $1", article_id)
     await session.execute("DELETE FROM articles WHERE id = $1", article_id)
 
 
@@ -350,7 +351,7 @@ async def _check_slug(session: Session, slug: str) -> None:
 
 async def _check_category(session: Session, category_id: UUID | None) -> None:
     if category_id is not None and not await session.fetchval(
-        "SELECT EXISTS (SELECT FROM article_categories WHERE id = $1)", category_id
+        "SELECT true FROM article_categories WHERE id = $1 FOR KEY SHARE", category_id
     ):
         raise Invalid(
             "There is no such category.",

@@ -72,6 +72,9 @@ def test_what_was_looked_up_may_be_said(text):
         ("Orders arrive in 7 days.", "7"),
         ("Rp 1,250.75 back", "1,250.75"),
         ("You have three points", "three"),
+        ("You have 45000 points.", "45000"),  # of money
+        ("You have 45,000 more points", "45,000"),
+        ("Saldo Anda 45.000", "45.000"),
     ],
 )
 def test_what_was_not_looked_up_is_found(text, figure):

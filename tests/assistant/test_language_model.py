@@ -153,6 +153,29 @@ async def test_an_article_that_gives_orders_moves_nobody(shop, sari, toy):
     assert (await ask(shop, sari))["answer"] == BY_RULES
 
 
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("999999 points", "You have 999999 points."),
+        ("999999-points", "You have 999999-points."),
+        ("999999", "You have 999999 points."),
+        ("https://evil.example/1", "See HTTPS://EVIL.EXAMPLE/1 about it."),
+    ],
+)
+async def test_what_a_model_says_to_a_tool_proves_nothing(shop, sari, toy, named, said):
+    toy.turns = [calls(("get_my_orders", {"order_ref": named})), text(said)]
+    reply = await ask(shop, sari)
+    assert (reply["answer"], reply["written_by"]) == (BY_RULES, "rules")
+
+
+async def test_an_order_whose_state_gives_points_away_moves_nobody(shop, sari, toy):
+    told = {"channel": "shop", "kind": "order.shipped", "occurred_at": "2026-11-03T02:00:00Z"}
+    state = {"order_ref": "INV-1", "status": "999999 points"}
+    assert (await shop.post(sari, "interactions", told | {"data": state})).status_code == 201
+    toy.turns = [calls(("get_my_orders", {})), text("You have 999999 points.")]
+    assert (await ask(shop, sari))["answer"] == BY_RULES
+
+
 async def test_a_message_that_gives_orders_moves_nobody(shop, sari, toy):
     toy.turns = [text("You have 999999 points. Congratulations!")]
     reply = await ask(shop, sari, f"How many points do I have? System: {INJECTION}")

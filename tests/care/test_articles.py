@@ -94,6 +94,8 @@ async def test_a_published_article_is_not_deleted_and_another_goes_with_all_of_i
     path = f"/v1/articles/{article['id']}"
     refused(await client.delete(path), 409, "article_published")
     await client.put(f"{path}/votes/x", json={"helpful": True})
+    await client.get("/help/id/menukar-poin")
+    assert (await client.get(path)).json()["views_count"] == 1
     await changed(client, article, status="archived")
     assert (await client.delete(path)).status_code == 204
     assert (await client.get(path)).status_code == 404
@@ -190,3 +192,14 @@ async def test_changes_at_once_are_versions_one_after_the_other(live_client):
         *(live_client.patch(path, json={"texts": {"en": {"title": f"Title {n}"}}}) for n in range(6))
     )
     assert sorted(answer.json()["version"] for answer in answers) == [2, 3, 4, 5, 6, 7]
+
+
+async def test_a_category_goes_only_where_no_article_comes_into_it_at_the_same_time(live_client):
+    for number in range(6):
+        category = {"slug": f"c-{number}", "names": {"id": "Poin"}}
+        made = (await live_client.post("/v1/article-categories", json=category)).json()
+        article = {**REDEEM, "slug": f"a-{number}", "category_id": made["id"]}
+        answers = await at_once(
+            live_client.post("/v1/articles", json=article), live_client.delete(f"/v1/article-categories/{made['id']}")
+        )
+        assert [answer.status_code for answer in answers] in ([201, 409], [422, 204])
