@@ -49,6 +49,7 @@ _RULES = frozenset(
         "invalid_channel_account",  # each provider has its own settings and secrets
         "invalid_condition",
         "invalid_identity",
+        "invalid_journey_rules",  # one stage would hide another
         "invalid_period",
         "invalid_playbook",  # what it names has to be there, and its words have their own placeholders
         "invalid_tag",
