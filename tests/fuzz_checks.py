@@ -39,6 +39,7 @@ _RULES = frozenset(
         "above_share",
         "below_minimum",
         "broken_cursor",
+        "channel_cannot_send",  # each provider has its own channels
         "currency_mismatch",
         "expires_before_it_is_earned",
         "expires_in_the_past",
@@ -50,11 +51,13 @@ _RULES = frozenset(
         "invalid_period",
         "invalid_playbook",  # what it names has to be there, and its words have their own placeholders
         "invalid_tag",
+        "invalid_template",  # in a language of its own
         "no_conversion",
         "no_sample",  # of a provider without one
         "not_a_multiple",
         "not_a_voucher_reward",
         "not_an_etag",
+        "nothing_to_say",
         "not_importable",  # a file has its own columns
         "occurred_in_the_future",
         "one_at_a_time",
@@ -65,9 +68,15 @@ _RULES = frozenset(
         "reserved_kind",
         "search_too_broad",
         "unknown_discount_line",
+        "template_not_filled",
+        "template_of_other_channels",
+        "text_too_long",  # for the channel that is chosen
         "unknown_contact",
+        "unknown_reference",
         "unknown_reward",
         "unknown_tier",
+        "unknown_variable",
+        "unspecific_message",
         "unreadable_file",
     }
 )

@@ -36,6 +36,8 @@ _DELIVERY: Final = "0198f3a9-2e70-7a1e-8b59-3c5d7e9f1a2b"
 _KEY: Final = "0198f3a1-f00d-7d3a-9b1c-8e6f4a2c0d17"
 _BLOCKED: Final = "0198f3bd-4a2c-7d15-9b60-2e7f8a1c3d54"
 _CONSENT_ID: Final = "0198f3bd-7b3e-7c28-a4f1-6d9e0c2b5a83"
+_SENT: Final = "0198f3c0-6273-7485-8f91-a2b3c4d5e6f7"
+_READY: Final = "0198f3a2-3f8d-7a4b-bc62-5d7f9a1b3c04"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _LATER: Final = "2026-12-01T17:00:00Z"
 _NOW: Final = "2026-11-01T09:31:27.482915Z"
@@ -107,6 +109,17 @@ _MERGE: Final[Mapping[str, Any]] = {
         "memberships": [{"program_id": _PROGRAM, "points": 35, "transaction_id": _AWARD, "tier": "Gold"}],
     },
     "by": "key:desk", "created_at": _NOW, "undone_by": None, "undone_at": None, "not_undone": [],
+}  # fmt: skip
+_TEMPLATE: Final[Mapping[str, Any]] = {
+    "name": "order_ready", "channels": ["whatsapp", "email"], "variables": ["order_ref"],
+    "variants": {
+        "en": {"text": "Hello {{ contact.greeting }}, order {{ order_ref }} is ready.",
+               "subject": "Order {{ order_ref }}"},
+    },
+    "provider_template": {
+        "name": "order_ready", "languages": {"en": "en_US"},
+        "parameters": ["{{ contact.given_name }}", "{{ order_ref }}"],
+    },
 }  # fmt: skip
 _CONSENT: Final[Mapping[str, Any]] = {
     "channel": "whatsapp", "purpose": "marketing", "status": "granted", "legal_basis": "consent", "source": "web-form",
@@ -563,6 +576,37 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "note": None, "due_at": _LATER, "assignee": "Rina", "case_id": None, "status": "open", "version": 1,
         "created_at": _NOW, "created_by": "key:desk", "updated_at": _NOW, "ended_at": None, "ended_by": None,
     },
+    "NewMessage": {
+        "text": "Hello Sari, your order is ready.", "channel": "whatsapp", "purpose": "service", "human": True,
+    },
+    "NewResend": {},
+    "OutboundMessage": {
+        "id": _SENT, "contact_id": _CONTACT, "channel_account_id": _ACCOUNT, "channel": "whatsapp",
+        "purpose": "service", "status": "delivered", "subject": None, "text": "Hello Sari, your order is ready.",
+        "template_id": None, "provider_template": None, "identity": None,
+        "sent_to": {"kind": "whatsapp", "value": "628123456789", "account": ""}, "human": True, "thread_id": _THREAD,
+        "case_id": None, "due_at": _NOW, "attempts": 1, "sent_at": _NOW, "external_id": "wamid.Y", "error": None,
+        "resend_of": None, "by": "key:desk", "created_at": _NOW, "updated_at": _NOW,
+    },
+    "NewTestMessage": {"identity": {"kind": "whatsapp", "value": "+62 812-3456-789"}},
+    "TestMessage": {
+        "id": "0198f3c0-7384-7596-9fa2-b3c4d5e6f708", "channel_account_id": _ACCOUNT, "sent_to": "…789",
+        "outcome": "sent", "code": None, "detail": None, "external_id": "wamid.Z", "by": "key:desk",
+        "created_at": _NOW,
+    },
+    "NewMessageTemplate": _TEMPLATE,
+    "MessageTemplatePatch": {"variants": {"en": {"text": "Dear {{ contact.given_name }}, your order is ready."}}},
+    "MessageTemplate": {
+        **_TEMPLATE, "id": _READY, "channels": ["whatsapp", "email"], "version": 1, "created_at": _THEN,
+        "created_by": "key:desk", "updated_at": _THEN,
+    },
+    "NewMessagePreview": {"contact_id": _CONTACT, "variables": {"order_ref": "INV-1001"}},
+    "MessagePreview": {
+        "language": "en", "channel": "whatsapp", "text": "Hello Sari, order INV-1001 is ready.",
+        "subject": "Order INV-1001",
+        "provider_template": {"name": "order_ready", "language": "en_US", "parameters": ["Sari", "INV-1001"]},
+        "warnings": [], "refusals": [], "waits_until": None,
+    },
     "NewSurvey": {"name": "After a case", "kind": "csat"},
     "SurveyPatch": {"quarantine_days": 60},
     "Survey": {
@@ -763,6 +807,10 @@ REFUSALS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "values_do_not_fit": (
         "Some contacts have another kind of 'favourite_store'. Change it there first; `contact_ids` are a few.",
         {"contact_ids": [_CONTACT]},
+    ),
+    "window_closed": (
+        "They wrote last at 2026-10-30T09:30:00Z; 24 hours after that only an approved template may go.",
+        {"closed_at": "2026-10-31T09:30:00Z", "template_needed": True},
     ),
     "order_ref_reused": ("This order belongs to another contact.", {}),
     "currency_mismatch": ("The program counts in IDR, the purchase is in SGD.", {}),

@@ -16,13 +16,13 @@ from crm.api.paging import Cursor, Limit, Page
 from crm.api.routes import delete, get, patch, post
 from crm.api.schemas import Body, Line, Patch, Text
 from crm.contacts.consents import SERVICE
-from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.inbox import previews, templates
 from crm.inbox.house import House
 from crm.inbox.outbound import Draft
-from crm.inbox.previews import Preview
+from crm.inbox.previews import MessagePreview
+from crm.inbox.routing import UnknownReference
 from crm.inbox.templates import (
     ApprovedText,
     MessageTemplate,
@@ -122,7 +122,7 @@ class MessageTemplatePatch(Patch):
     provider_template: ApprovedTextPatch | None = None
 
 
-class NewPreview(Body):
+class NewMessagePreview(Body):
     """For whom it is filled in, and how it would be sent."""
 
     contact_id: UUID
@@ -190,12 +190,12 @@ async def delete_message_template(session: Session, template_id: FromPath[UUID])
 @post(
     "/message-templates/{template_id:uuid}/previews",
     scopes={"channels:read", "contacts:read", "loyalty:read"},
-    problems=(TemplateNotFound, ContactNotFound, UnknownVariable, TemplateNotFilled),
+    problems=(TemplateNotFound, UnknownReference, UnknownVariable, TemplateNotFilled),
     status_code=200,
 )
 async def preview_message_template(
-    session: Session, template_id: FromPath[UUID], data: NewPreview, house: House, now: datetime
-) -> Preview:
+    session: Session, template_id: FromPath[UUID], data: NewMessagePreview, house: House, now: datetime
+) -> MessagePreview:
     """Fill a message template in for a contact.
 
     Nothing is sent or kept. The answer says what the message would be, and what its channel would not take.

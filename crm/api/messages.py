@@ -1,12 +1,14 @@
 """`/v1/contacts/{contact_id}/messages`: what is sent to somebody, and what became of it."""
 
+import unicodedata
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated
 from uuid import UUID
 
 from litestar import Response
 from litestar.params import FromPath, QueryParameter
-from pydantic import Field, StringConstraints
+from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from crm.api import paging
 from crm.api.paging import Cursor, Limit, Page
@@ -18,7 +20,6 @@ from crm.contacts.contacts import ContactNotFound
 from crm.db import idempotency
 from crm.db.session import Session
 from crm.inbox import outbound
-from crm.inbox.accounts import AccountNotFound
 from crm.inbox.clearance import ConsentDenied, ConsentMissing, NoAddress, WindowClosed
 from crm.inbox.house import House
 from crm.inbox.outbound import (
@@ -27,22 +28,24 @@ from crm.inbox.outbound import (
     NotCancellable,
     NothingToSay,
     NotResendable,
+    OpenStatus,
     OutboundMessage,
     OwnStatus,
     Reached,
     TextTooLong,
 )
-from crm.inbox.routing import ChannelCannotSend, NoChannelAccount
-from crm.inbox.templates import TemplateNotFound, TemplateOfOtherChannels, UnknownVariable
+from crm.inbox.routing import ChannelCannotSend, NoChannelAccount, UnknownReference
+from crm.inbox.templates import TemplateOfOtherChannels, UnknownVariable
 from crm.inbox.wording import TemplateNotFilled
 from crm.interactions.channels.outgoing import AccountIncomplete, ProviderTemplate
-from crm.interactions.threads import ThreadNotFound
 from crm.interactions.timeline import CHANNELS
+from crm.loyalty.books import POINTS_MAX
 
 PARAMETERS_MAX = 20
+VALUE_MAX = 2_000
 _REFUSALS = (
-    ContactNotFound, AccountNotFound, NoChannelAccount, ChannelCannotSend, AccountIncomplete, ThreadNotFound,
-    InvalidIdentity, TemplateNotFound, TemplateOfOtherChannels, UnknownVariable, TemplateNotFilled, NothingToSay,
+    ContactNotFound, UnknownReference, NoChannelAccount, ChannelCannotSend, AccountIncomplete,
+    InvalidIdentity, TemplateOfOtherChannels, UnknownVariable, TemplateNotFilled, NothingToSay,
     TextTooLong, UnspecificMessage, ConsentDenied, ConsentMissing, NoAddress, WindowClosed,
 )  # fmt: skip
 ChannelName = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
@@ -50,14 +53,38 @@ Purpose = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 TemplateName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,512}$")]
 LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8}){0,3}$", max_length=35)]
 _VariableName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-_VariableValue = Annotated[Text, Field(max_length=2_000)] | Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)] | bool
+
+
+def _value(value: object) -> object:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str) and len(value) <= VALUE_MAX and "\x00" not in value:
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, int) and abs(value) <= POINTS_MAX:
+        return value
+    raise PydanticCustomError("variable", "must be a text of at most 2,000 characters, a whole number, true or false")
+
+
+# By one function: of several types, an error would name each by its inside.
+_VariableValue = Annotated[
+    str | int | bool,
+    PlainValidator(_value),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "maxLength": VALUE_MAX, "pattern": r"^[^\x00]*$"},
+                {"type": "integer", "minimum": -POINTS_MAX, "maximum": POINTS_MAX},
+                {"type": "boolean"},
+            ]
+        }
+    ),
+]
 Variables = Annotated[
     dict[_VariableName, _VariableValue], Field(max_length=50, json_schema_extra={"additionalProperties": False})
 ]
 """What is given for the variables of a template."""
-Status: TypeAlias = Literal["queued", "sending", "unknown", "failed", "cancelled", "sent"]
 _StatusFilter = Annotated[
-    Status | None,
+    OwnStatus | None,
     QueryParameter(name="status", description="Only those with which we are this far; `sent` is all that went."),
 ]
 
@@ -154,11 +181,14 @@ async def list_messages_of_contact(
 @get("/messages", scopes={"interactions:read"})
 async def list_messages(
     session: Session,
-    status: Annotated[OwnStatus, QueryParameter(description="How far we are with them.")] = "unknown",
+    status: Annotated[OpenStatus, QueryParameter(description="How far we are with them.")] = "unknown",
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[OutboundMessage]:
-    """List messages to anybody, newest first: by default those of which nobody knows whether they went."""
+    """List messages to anybody that did not go, newest first.
+
+    By default those of which nobody knows whether they went.
+    """
     before = paging.decode(cursor, UUID)
     found = await outbound.page_of_all(session, status=status, before=before[0] if before else None, limit=limit + 1)
     return paging.page_of(found, limit=limit, key=lambda message: (message.id,))

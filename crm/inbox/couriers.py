@@ -5,6 +5,7 @@ one that broke off afterwards does.
 """
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -33,6 +34,8 @@ TOTAL: Final = timedelta(seconds=60)
 """After how long a message is surely not on its way any more, whatever is waited for."""
 CONNECTIONS_MAX: Final = 50
 ANSWER_BYTES_MAX: Final = 256 * 1024
+SECRET_MIN: Final = 6
+"""From how many characters on a secret is looked for in what a provider says."""
 
 
 class Couriers:
@@ -53,6 +56,16 @@ class Couriers:
 
     async def carry(self, provider: str, message: Outgoing, account: ChannelAccount) -> Outcome:
         """Hand a message over; whatever happens is an outcome, and none of them holds a secret."""
+        outcome = await self._carry(provider, message, account)
+        if isinstance(outcome, Sent):
+            return outcome
+        # What a provider says of a wrong key may repeat it.
+        detail = outcome.detail
+        for secret in account.secrets.values():
+            detail = detail.replace(secret, "…") if len(secret) >= SECRET_MIN else detail
+        return replace(outcome, detail=detail)
+
+    async def _carry(self, provider: str, message: Outgoing, account: ChannelAccount) -> Outcome:
         sender = providers.SENDERS[provider]
         try:
             parcel = sender.request(message, account)

@@ -6,7 +6,8 @@ know a repetition by its key. What such a provider tells later settles it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -30,10 +31,14 @@ from crm.inbox.house import House
 from crm.inbox.outbound import outbound_messages
 from crm.interactions import changes, timeline
 from crm.interactions.changes import Change
-from crm.interactions.channels.outgoing import Later, Outcome, Outgoing, ProviderTemplate, Sent, Unclear
+from crm.interactions.channels.outgoing import DETAIL_MAX, Later, Outcome, Outgoing, ProviderTemplate, Sent, Unclear
 
 BATCH: Final = 20
-"""How many are claimed, and go, at once."""
+"""How many are claimed at once."""
+AT_ONCE_MAX: Final = 40
+"""How many are on their way at once."""
+OF_ACCOUNT_MAX: Final = 10
+"""From how many on their way on, no more of the same account are claimed."""
 ATTEMPTS_MAX: Final = 8
 RETRY_DELAY: Final = timedelta(seconds=15)
 RETRY_DELAY_MAX: Final = timedelta(hours=1)
@@ -62,25 +67,58 @@ class Claimed:
 
 
 async def work_off(database: Database, *, couriers: Couriers, vault: Vault, house: House, clock: Clock) -> int:
-    """Send what is due, until nothing is left that nobody else has; how many went or were judged."""
+    """Send what is due, until nothing is left that nobody else has; how many went or were judged.
+
+    An account whose provider is slow has a few messages on their way and no more, and one that was told to wait none:
+    neither keeps the others back.
+    """
     async with database.begin() as session:
         await recover(session, now=clock())
     done = 0
-    while True:
-        async with database.begin() as session:
-            count, claimed = await claim(session, vault=vault, house=house, now=clock())
-        if not count:
-            return done
-        done += count
-        await asyncio.gather(*(_send(database, couriers, each, clock) for each in claimed))
+    on_their_way: dict[asyncio.Task[Outcome], UUID] = {}
+    asked_to_wait: set[UUID] = set()
+    try:
+        while True:
+            busy = {each for each, count in Counter(on_their_way.values()).items() if count >= OF_ACCOUNT_MAX}
+            room = AT_ONCE_MAX - len(on_their_way)
+            count, claimed = 0, list[Claimed]()
+            if room > 0:
+                async with database.begin() as session:
+                    count, claimed = await claim(
+                        session, vault=vault, house=house, count_max=min(room, BATCH), not_of=busy | asked_to_wait,
+                        now=clock(),
+                    )  # fmt: skip
+            done += count
+            on_their_way |= {
+                asyncio.create_task(_send(database, couriers, each, clock)): each.account.id for each in claimed
+            }
+            if not count:
+                if not on_their_way:
+                    return done
+                finished, _ = await asyncio.wait(on_their_way, return_when=asyncio.FIRST_COMPLETED)
+                for task in finished:
+                    account_id, outcome = on_their_way.pop(task), task.result()
+                    if isinstance(outcome, Later) and outcome.after is not None:
+                        asked_to_wait.add(account_id)
+    finally:
+        # Whatever was handed over is written down, also when something else went wrong.
+        await asyncio.gather(*on_their_way, return_exceptions=True)
 
 
-async def claim(session: Session, *, vault: Vault, house: House, now: datetime) -> tuple[int, list[Claimed]]:
-    """Take messages that are due: how many there were, and those among them that may go now.
+async def claim(
+    session: Session,
+    *,
+    vault: Vault,
+    house: House,
+    count_max: int = BATCH,
+    not_of: Collection[UUID] = (),
+    now: datetime,
+) -> tuple[int, list[Claimed]]:
+    """Take messages that are due, but `not_of` some accounts: how many, and those among them that may go now.
 
     What may not go any more fails here, and what may go later waits.
     """
-    rows = await session.fetch(_DUE, now, BATCH)
+    rows = await session.fetch(_DUE, now, count_max, list(not_of))
     if not rows:
         return 0, []
     opened = await accounts.open_all(session, ids={row["account_id"] for row in rows}, vault=vault)
@@ -158,7 +196,7 @@ async def settle(
 
     From then on what the provider tells under that name is of this message; what it told before is applied.
     """
-    known = None if external_id is None else heard.pair(account, external_id)
+    known = None if external_id is None else heard.pair(account, heard.clean(external_id))
     await session.execute(
         """
         UPDATE outbound_messages SET status = 'sent', sent_at = coalesce(sent_at, $3), external_id = $4, error = NULL,
@@ -210,7 +248,7 @@ async def due(session: Session, *, now: datetime) -> bool:
     )  # fmt: skip
 
 
-async def _send(database: Database, couriers: Couriers, claimed: Claimed, clock: Clock) -> None:
+async def _send(database: Database, couriers: Couriers, claimed: Claimed, clock: Clock) -> Outcome:
     outcome = await couriers.carry(claimed.account.provider, claimed.outgoing, claimed.account.at_provider)
     async with database.begin() as session:
         await finish(session, claimed=claimed, outcome=outcome, now=clock())
@@ -219,6 +257,7 @@ async def _send(database: Database, couriers: Couriers, claimed: Claimed, clock:
             "message_not_sent", message_id=claimed.id, account_id=claimed.account.id, provider=claimed.account.provider,
             outcome=type(outcome).__name__.lower(), code=outcome.code, attempts=claimed.attempts,
         )  # fmt: skip
+    return outcome
 
 
 def _wish(row: Record, account: Opened | None, contact_id: UUID, house: House) -> Wish | CrmError:
@@ -288,7 +327,7 @@ async def _set(
 
 def _reason(code: str, detail: str, until: datetime | None = None) -> dict[str, Any]:
     at = {} if until is None else {"until": until.isoformat()}
-    return {"code": code[:100], "detail": detail[:500], **at}
+    return heard.clean({"code": code[:100], "detail": detail[:DETAIL_MAX], **at})  # type: ignore[no-any-return]
 
 
 def _became(pair: tuple[str, str], status: str, reason: dict[str, Any], now: datetime) -> Change:
@@ -310,7 +349,7 @@ _DUE: Final = """
             SELECT t.hint FROM threads t WHERE t.contact_id = m.contact_id AND t.id = i.thread_id
         ) AS hint
     FROM outbound_messages m JOIN interactions i ON i.contact_id = m.contact_id AND i.id = m.id
-    WHERE m.status = 'queued' AND m.due_at <= $1
+    WHERE m.status = 'queued' AND m.due_at <= $1 AND m.account_id <> ALL ($3::uuid[])
     ORDER BY m.due_at, m.id LIMIT $2
     FOR UPDATE OF m SKIP LOCKED
 """

@@ -27,7 +27,7 @@ from crm.inbox import clearance, heard, routing, templates
 from crm.inbox.clearance import Cleared, Postponed, Wish
 from crm.inbox.house import House
 from crm.inbox.routing import Route
-from crm.inbox.templates import Filled, MessageTemplate, TemplateOfOtherChannels
+from crm.inbox.templates import Filled, MessageTemplate, TemplateNotFound, TemplateOfOtherChannels
 from crm.interactions import changes, threads, timeline
 from crm.interactions.channels.outgoing import TEXT_MAX, ProviderTemplate
 from crm.interactions.threads import Said
@@ -35,10 +35,11 @@ from crm.interactions.timeline import Report
 
 JOB: Final = "send_messages"
 KIND: Final = "message"
-SEND_AT_MAX_DAYS: Final = 366
 
 OwnStatus: TypeAlias = Literal["queued", "sending", "sent", "unknown", "failed", "cancelled"]
 """How far we are with a message; what its provider tells after that stands with its interaction."""
+OpenStatus: TypeAlias = Literal["queued", "sending", "unknown", "failed", "cancelled"]
+"""Of what did not go, or not yet."""
 Status: TypeAlias = Literal["queued", "sending", "unknown", "sent", "delivered", "read", "failed", "cancelled"]
 
 outbound_messages = Table(
@@ -102,7 +103,7 @@ class NotResendable(Conflict):
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class MessageReason:
     """Why a message failed, waits, or is in doubt: `until` when, if it waits."""
 
     code: str
@@ -168,7 +169,7 @@ class OutboundMessage:
     attempts: int
     sent_at: datetime | None
     external_id: str | None
-    error: Reason | None
+    error: MessageReason | None
     resend_of: UUID | None
     by: str
     created_at: datetime
@@ -190,14 +191,13 @@ async def send(
     """Accept a message: it goes when this transaction is committed, at its `send_at`, or when it is no longer quiet.
 
     False beside the message of the same `natural_key`, found again. Raises ContactNotFound, NothingToSay,
-    AccountNotFound, NoChannelAccount, ChannelCannotSend, AccountIncomplete, ThreadNotFound, InvalidIdentity,
-    TextTooLong, TemplateNotFound, TemplateOfOtherChannels, UnknownVariable, TemplateNotFilled, and MayNotSend, which
-    says why.
+    UnknownReference, NoChannelAccount, ChannelCannotSend, AccountIncomplete, InvalidIdentity, TextTooLong,
+    TemplateOfOtherChannels, UnknownVariable, TemplateNotFilled, and MayNotSend, which says why.
     """
     await contacts.lock(session, contact_id=contact_id)
     if natural_key is not None and (known := await _by_key(session, contact_id, natural_key)) is not None:
         return known, False
-    template = None if draft.template_id is None else await templates.get(session, template_id=draft.template_id)
+    template = await _template(session, draft)
     route = await route_of(session, contact_id=contact_id, draft=draft, template=template)
     if template is not None:
         filled = await templates.fill(
@@ -209,7 +209,7 @@ async def send(
     verdict = await judge(session, contact_id=contact_id, draft=draft, route=route, house=house, at=due_at, now=now)
     if isinstance(verdict, Postponed):
         due_at = verdict.until
-        reason = Reason(verdict.code, clearance.WAITS[verdict.code], due_at)
+        reason = MessageReason(verdict.code, clearance.WAITS[verdict.code], due_at)
     message_id = uuid7()
     message = OutboundMessage(
         id=message_id, contact_id=contact_id, channel_account_id=route.account.id, channel=route.channel,
@@ -239,8 +239,7 @@ async def send(
 async def route_of(session: Session, *, contact_id: UUID, draft: Draft, template: MessageTemplate | None) -> Route:
     """By which account and on which channel it would go.
 
-    Raises ThreadNotFound, AccountNotFound, NoChannelAccount, ChannelCannotSend, AccountIncomplete, and
-    TemplateOfOtherChannels.
+    Raises UnknownReference, NoChannelAccount, ChannelCannotSend, AccountIncomplete, TemplateOfOtherChannels.
     """
     channel = draft.channel
     if template is not None and len(template.channels) == 1 and channel is None and draft.account_id is None:
@@ -295,12 +294,14 @@ async def page(
     return [view(row) for row in rows]
 
 
-async def page_of_all(session: Session, *, status: OwnStatus, before: UUID | None, limit: int) -> list[OutboundMessage]:
+async def page_of_all(
+    session: Session, *, status: OpenStatus, before: UUID | None, limit: int
+) -> list[OutboundMessage]:
     """Messages to anybody that are in this status with us, newest first, older than `before`."""
     rows = await session.fetch(
         f"""
         SELECT {SELECTED} FROM {JOINED}
-        WHERE m.status = $1 AND ($2::uuid IS NULL OR m.id < $2) ORDER BY m.id DESC LIMIT $3
+        WHERE m.status = $1 AND m.status <> 'sent' AND ($2::uuid IS NULL OR m.id < $2) ORDER BY m.id DESC LIMIT $3
         """,
         status, before, limit,
     )  # fmt: skip
@@ -371,7 +372,7 @@ def view(row: Record) -> OutboundMessage:
         **values, "channel_account_id": row["account_id"], "text": row["body"], "status": status,
         "provider_template": _converted(row["provider_template"], ProviderTemplate),
         "identity": reached(row["identity"]), "sent_to": reached(row["sent_to"]),
-        "error": _converted(error, Reason),
+        "error": _converted(error, MessageReason),
     })  # fmt: skip
 
 
@@ -423,6 +424,15 @@ async def judge(
     if isinstance(verdict, CrmError):
         raise verdict
     return verdict
+
+
+async def _template(session: Session, draft: Draft) -> MessageTemplate | None:
+    if draft.template_id is None:
+        return None
+    try:
+        return await templates.get(session, template_id=draft.template_id)
+    except TemplateNotFound as error:
+        raise routing.unknown("template_id", error.detail) from error
 
 
 async def _thread(

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from crm.contacts.contacts import ContactNotFound
 from crm.db.session import Session
 from crm.errors import CrmError
-from crm.inbox import outbound, templates
+from crm.inbox import outbound, routing, templates
 from crm.inbox.clearance import Postponed
 from crm.inbox.house import House
 from crm.inbox.outbound import Draft
@@ -31,7 +32,7 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class MessagePreview:
     """A message as it would be: on which channel, if one is found, and in which language.
 
     `warnings` let it go all the same; for `refusals` it would not be taken now. `waits_until` is when it would go.
@@ -56,13 +57,16 @@ async def preview(
     draft: Draft,
     house: House,
     now: datetime,
-) -> Preview:
+) -> MessagePreview:
     """A template filled in for somebody, sent as `draft` says.
 
-    Raises TemplateNotFound, ContactNotFound, UnknownVariable, TemplateNotFilled.
+    Raises TemplateNotFound, UnknownReference, UnknownVariable, TemplateNotFilled.
     """
     template = await templates.get(session, template_id=template_id)
-    filled = await templates.fill(session, template=template, contact_id=contact_id, variables=variables, now=now)
+    try:
+        filled = await templates.fill(session, template=template, contact_id=contact_id, variables=variables, now=now)
+    except ContactNotFound as error:
+        raise routing.unknown("contact_id", error.detail) from error
     channel, refusals, waits_until = None, [], None
     try:
         route = await outbound.route_of(session, contact_id=contact_id, draft=draft, template=template)
@@ -74,7 +78,7 @@ async def preview(
         waits_until = verdict.until if isinstance(verdict, Postponed) else None
     except CrmError as refusal:
         refusals.append(Remark(refusal.code, refusal.detail))
-    return Preview(
+    return MessagePreview(
         filled.language, channel, filled.text, filled.subject, filled.provider_template,
         _warnings(channel, filled.text, filled.subject), refusals, waits_until,
     )  # fmt: skip

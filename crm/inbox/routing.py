@@ -12,14 +12,21 @@ from crm.contacts import aliases
 from crm.db.session import Session
 from crm.errors import Conflict, FieldError, Invalid
 from crm.inbox import accounts, providers
+from crm.inbox.accounts import AccountNotFound
 from crm.inbox.clearance import WINDOWS
 from crm.interactions import threads
 from crm.interactions.channels.deliveries import ChannelAccount
 from crm.interactions.channels.outgoing import AccountIncomplete
 from crm.interactions.channels.senders import letters
+from crm.interactions.threads import ThreadNotFound
 
 ACCOUNTS_MAX: Final = 200
 """Among how many is chosen where none is named: a place with more has to name one."""
+
+
+class UnknownReference(Invalid):
+    code = "unknown_reference"
+    title = "What is named is not there"
 
 
 class NoChannelAccount(Conflict):
@@ -79,10 +86,13 @@ async def choose(
 ) -> Route:
     """The account that is named, or that of a thread; else the one with the newest thread, or the only one.
 
-    Raises ThreadNotFound, AccountNotFound, ChannelCannotSend, NoChannelAccount, AccountIncomplete.
+    Raises UnknownReference, ChannelCannotSend, NoChannelAccount, AccountIncomplete.
     """
     if thread_id is not None:
-        thread = await threads.get(session, contact_id=contact_id, thread_id=thread_id)
+        try:
+            thread = await threads.get(session, contact_id=contact_id, thread_id=thread_id)
+        except ThreadNotFound as error:
+            raise unknown("thread_id", error.detail) from error
         if account_id not in {None, thread.account_id}:
             raise ChannelCannotSend(
                 "The thread is another account's.", errors=[FieldError("/thread_id", "other_account", "is another's")]
@@ -90,13 +100,23 @@ async def choose(
         account_id, channel = thread.account_id, channel or thread.channel
     rows = await session.fetch(_CANDIDATES, contact_id, account_id, list(providers.SENDERS), ACCOUNTS_MAX)
     if account_id is not None and not rows:
-        await accounts.get(session, account_id=account_id)
-        raise ChannelCannotSend("Its provider is one that only tells us something.", errors=_named("account_id"))
+        try:
+            await accounts.get(session, account_id=account_id)
+        except AccountNotFound as error:
+            raise unknown("channel_account_id", error.detail) from error
+        raise ChannelCannotSend(
+            "Its provider is one that only tells us something.", errors=_named("channel_account_id")
+        )
     row = _fitting(rows, channel, named=account_id is not None)
     place = ChannelAccount(channel=row["channel"], ref=row["ref"], settings=row["settings"])
     route = Route(Place(row["id"], row["provider"], place), channel or row["talked_on"] or row["channel"])
     _check_complete(row)
     return route
+
+
+def unknown(member: str, detail: str) -> UnknownReference:
+    """The refusal of a member of a body that names what is not there."""
+    return UnknownReference(detail, errors=[FieldError(f"/{member}", UnknownReference.code, "is not there")])
 
 
 def _fitting(rows: Sequence[Record], channel: str | None, *, named: bool) -> Record:
@@ -109,7 +129,7 @@ def _fitting(rows: Sequence[Record], channel: str | None, *, named: bool) -> Rec
     # They are in the order in which there was talk on them; where there was none, there is no reason for one of many.
     if len(fitting) > 1 and fitting[0]["talked_at"] is None:
         raise NoChannelAccount(
-            f"There are {len(fitting)} channel accounts: name one in account_id.",
+            f"There are {len(fitting)} channel accounts: name one in channel_account_id.",
             candidates=[str(row["id"]) for row in fitting[:10]],
         )
     return fitting[0]

@@ -28,6 +28,8 @@ RANKS: Final[Mapping[str, int]] = {"queued": 0, "cancelled": 1, "unknown": 2, "s
 OURS: Final = frozenset({"cancelled", "unknown"})
 """States that no provider tells of."""
 FAILED: Final = "failed"
+NOT_GONE: Final = frozenset({"queued", "cancelled", FAILED})
+"""States of a message that the person has not got."""
 PROOFS: Final = frozenset({"delivered", "read"})
 """States of what did not fail after all."""
 SHOWN_MAX: Final = 100

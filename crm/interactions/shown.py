@@ -71,9 +71,14 @@ async def page(
         raise ContactNotFound("No contact has this id.")
     if rows[0]["id"] is None:
         return [], None
-    shown = [_entry(row) for row in rows[:limit] if row["shown"]]
+    shown = [_entry(row) for row in rows[:limit] if row["shown"] and not _kept_back(row)]
     last = rows[limit - 1] if len(rows) > limit else rows[-1]
     return shown, (last["occurred_at"], last["id"]) if len(rows) > limit or last["place"] == READ_MAX else None
+
+
+def _kept_back(row: Record) -> bool:
+    """Whether it is a message of ours that has not gone, or never went."""
+    return row["direction"] == "outbound" and changes.read(row["changes"]).state in changes.NOT_GONE
 
 
 def _entry(row: Record) -> TimelineEntry:

@@ -1,7 +1,6 @@
 """Sending messages."""
 
 import asyncio
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
@@ -24,8 +23,7 @@ _log = structlog.get_logger(__name__)
 async def send_messages(database: Database, payload: dict[str, Any], *, now: datetime) -> None:
     """What a message wakes the worker for; all that are due, not only the one."""
     await _work_off(database)
-    with suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.Event().wait(), LINGER_SECONDS)
+    await asyncio.sleep(LINGER_SECONDS)
     await _work_off(database)
 
 

@@ -185,8 +185,9 @@ async def test_the_account_is_the_one_on_which_there_was_talk_last_or_the_only_o
     ("asked", "refusal"),
     [
         ({"channel": "telegram"}, (409, "no_channel_account")),
-        ({"channel_account_id": "01a216ad-0000-7000-8000-000000000000"}, (404, "channel_account_not_found")),
-        ({"thread_id": "01a216ad-0000-7000-8000-000000000000"}, (404, "thread_not_found")),
+        ({"channel_account_id": "01a216ad-0000-7000-8000-000000000000"}, (422, "unknown_reference")),
+        ({"thread_id": "01a216ad-0000-7000-8000-000000000000"}, (422, "unknown_reference")),
+        ({"template_id": "01a216ad-0000-7000-8000-000000000000"}, (422, "unknown_reference")),
         ({"text": None}, (422, "nothing_to_say")),
         ({"identity": {"kind": "whatsapp", "value": "null"}}, (422, "invalid_identity")),
         ({"purpose": "all"}, (422, "unspecific_message")),

@@ -7,6 +7,7 @@ import pytest
 
 from crm.inbox import dispatch
 from crm.interactions.channels.outgoing import Sent
+from tests.inbox.posts import TOKEN
 from tests.inbox.sending import HOUSE, NUMBER, Writer, open_post
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -228,3 +229,67 @@ async def test_a_worker_judges_many_in_as_many_statements_as_one(writer, stateme
             counts.append(len(statements))
         assert len(claimed) == many
     assert counts[0] == counts[1] <= 9
+
+
+async def test_a_provider_that_is_slow_keeps_no_other_back(live_client, post):
+    async with open_post() as other:
+        slow = await Writer.at(live_client, post)
+        quick = await Writer.at(live_client, other, ref="PN2", settings={"phone_number_id": "PN1"})
+        sari = await slow.sari()
+        await slow.wrote(at=NOW)
+        budi = await quick.sari({"kind": "whatsapp", "value": "628777666555"}, name="Budi")
+        await quick.wrote(at=NOW, number="628777666555", id="in2")
+        went, all_taken = asyncio.Event(), asyncio.Event()
+
+        async def hold(_):
+            await went.wait()
+
+        async def count(_):
+            if len(other.taken) == 5:
+                all_taken.set()
+
+        post.meanwhile, other.meanwhile = hold, count
+        for number in range(dispatch.OF_ACCOUNT_MAX * 2):
+            await slow.write(sari, f"No. {number}")
+        for number in range(5):
+            await quick.write(budi, f"No. {number}")
+        work = asyncio.create_task(slow.dispatch())
+        await asyncio.wait_for(all_taken.wait(), 10)
+        assert len(post.taken) <= dispatch.BATCH
+        went.set()
+        await work
+        assert len(post.taken) == dispatch.OF_ACCOUNT_MAX * 2
+
+
+async def test_who_asks_to_be_left_alone_is(writer, post):
+    sari = await writer.sari()
+    await writer.wrote(at=NOW)
+    post.next_answers = [(429, {"retry-after": "60"}, {})] * 50
+    for number in range(50):
+        await writer.write(sari, f"No. {number}")
+    await writer.dispatch(now=SOON)
+    assert len(post.taken) < 50
+    post.next_answers = []
+    await writer.dispatch(now=SOON + timedelta(seconds=60))
+    found = (await writer.client.get(f"/v1/contacts/{sari}/messages?limit=200")).json()["items"]
+    assert {each["status"] for each in found} == {"sent"}
+
+
+async def test_a_secret_that_the_provider_repeats_is_not_told(writer, post):
+    sari = await writer.sari()
+    await writer.wrote(at=NOW)
+    post.next_answers = [(401, {}, {"error": {"code": 190, "message": f"Invalid token {TOKEN}\x00"}})]
+    message = await writer.write(sari)
+    await writer.dispatch()
+    assert (await writer.message(message))["error"]["detail"] == "Invalid token …\ufffd"
+
+
+async def test_a_member_sees_what_they_got(writer):
+    sari = await writer.sari()
+    await writer.wrote(at=NOW)
+    await writer.write(sari, "Sudah")
+    await writer.dispatch()
+    await writer.write(sari, "Nanti", send_at=SOON.isoformat())
+    token = (await writer.client.post(f"/v1/contacts/{sari}/member-tokens", json={})).json()["token"]
+    page = (await writer.client.holding(token).get("/v1/me/timeline")).json()
+    assert [item["body"] for item in page["items"]] == ["Sudah", "Halo"]

@@ -13,7 +13,10 @@ READY = {
     "name": "order_ready",
     "variables": ["order_ref"],
     "variants": {
-        "id": {"text": "Halo {{ contact.greeting }}, pesanan {{ order_ref }} siap.", "subject": "Pesanan {{ order_ref }}"},
+        "id": {
+            "text": "Halo {{ contact.greeting }}, pesanan {{ order_ref }} siap.",
+            "subject": "Pesanan {{ order_ref }}",
+        },
         "en": {"text": "Hello {{ contact.greeting }}, order {{ order_ref }} is ready."},
     },
     "provider_template": {
