@@ -10,13 +10,26 @@ import typer
 import uvloop
 from rich.console import Console
 
-from benchmarks import awards, bulk, choosing, costs, deliveries, duplicates, files, growth, machine, reads, stage
+from benchmarks import (
+    awards,
+    bulk,
+    caseload,
+    choosing,
+    costs,
+    deliveries,
+    duplicates,
+    files,
+    growth,
+    machine,
+    reads,
+    stage,
+)
 from benchmarks.rounds import Part
 from benchmarks.stage import Stage
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
-PARTS = "abcdefgh"
+PARTS = "abcdefghi"
 ROUNDS, ROUNDS_QUICK = 5, 3
 SECONDS, SECONDS_QUICK = 3, 1
 WIDTH_MIN = 130
@@ -33,7 +46,7 @@ def main(
     """Measure how fast the service is, as ratios to something else in the same minutes on the same machine."""
     chosen = [part.strip() for part in only.split(",")]
     if unknown := set(chosen) - set(PARTS):
-        raise typer.BadParameter(f"There is no part {', '.join(sorted(unknown))}; the parts are a to h.")
+        raise typer.BadParameter(f"There is no part {', '.join(sorted(unknown))}; the parts are a to i.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # else Postgres would stay behind
     console = Console(highlight=False)
     if console.width < WIDTH_MIN:
@@ -64,6 +77,7 @@ async def _measure(at: Stage, console: Console, chosen: list[str], *, quick: boo
         "f": files.opened(at, console, quick=quick),
         "g": deliveries.opened(at, quick=quick),
         "h": duplicates.opened(at, quick=quick),
+        "i": caseload.opened(at, quick=quick),
     }
     for name in chosen:
         async with parts[name] as part:

@@ -45,6 +45,7 @@ _RULES = frozenset(
         "expires_in_the_past",
         "idempotency_key_reused",
         "in_the_future",
+        "invalid_calendar",  # spans have an order
         "invalid_channel_account",  # each provider has its own settings and secrets
         "invalid_condition",
         "invalid_identity",
@@ -67,6 +68,8 @@ _RULES = frozenset(
         "program_required",
         "reserved_kind",
         "search_too_broad",
+        "unknown_agent",
+        "unknown_calendar",
         "unknown_discount_line",
         "template_not_filled",
         "template_of_other_channels",
@@ -84,6 +87,7 @@ _RULES = frozenset(
 _FIELD_RULES = frozenset(
     {
         "auto",  # only a multiplier can be
+        "agent_by_hand",  # and only by hand
         "attribute_value",  # all of them together have a size
         "birth_on",  # nobody was born tomorrow
         "claims_max_per_member",  # a multiplier is claimed once

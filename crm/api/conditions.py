@@ -11,7 +11,7 @@ from crm.contacts.attribute_types import Kind
 from crm.contacts.comparisons import Op
 from crm.contacts.conditions import COUNT_MAX, DEPTH_MAX, NODES_MAX
 from crm.interactions.contribution import INTERACTIONS
-from crm.loyalty.contribution import FIELDS
+from crm.vocabulary import VOCABULARY
 
 _Count = Annotated[
     dict[Literal["eq", "gt", "gte", "lt", "lte"], Annotated[int, Field(ge=0, le=COUNT_MAX)]], Field(min_length=1)
@@ -41,8 +41,8 @@ class FieldCondition(Body):
     """A field compared with a value. What is absent is true of no comparison but `ne`, `not_in` and `exists` false."""
 
     field: str = Field(
-        description=f"Of a contact: {', '.join(FIELDS.names)}. Of an interaction, within `where`: "
-        f"{', '.join(INTERACTIONS.names)}."
+        description=f"Of a contact: {', '.join(VOCABULARY.fields.names)}; programs don't ask for `open_cases`. "
+        f"Of an interaction, within `where`: {', '.join(INTERACTIONS.names)}."
     )
     op: Op = Field(description="The ones that the type of the field has; a refusal lists them.")
     value: Any = Field(

@@ -38,6 +38,11 @@ _BLOCKED: Final = "0198f3bd-4a2c-7d15-9b60-2e7f8a1c3d54"
 _CONSENT_ID: Final = "0198f3bd-7b3e-7c28-a4f1-6d9e0c2b5a83"
 _SENT: Final = "0198f3c0-6273-7485-8f91-a2b3c4d5e6f7"
 _READY: Final = "0198f3a2-3f8d-7a4b-bc62-5d7f9a1b3c04"
+_CASE_ID: Final = "0198f3c1-0a1b-7c2d-8e3f-4a5b6c7d8e9f"
+_CASE_BEFORE: Final = "0198f3c0-9a8b-7c6d-8e5f-4a3b2c1d0e9f"
+_SLA_ID: Final = "0198f3c1-1b2c-7d3e-8f40-5b6c7d8e9fa0"
+_CALENDAR: Final = "0198f3c1-2c3d-7e4f-9051-6c7d8e9fa0b1"
+_CASE_RULE: Final = "0198f3c1-3d4e-7f50-a162-7d8e9fa0b1c2"
 _THEN: Final = "2026-11-01T09:30:00Z"
 _LATER: Final = "2026-12-01T17:00:00Z"
 _NOW: Final = "2026-11-01T09:31:27.482915Z"
@@ -121,6 +126,46 @@ _TEMPLATE: Final[Mapping[str, Any]] = {
         "parameters": ["{{ contact.given_name }}", "{{ order_ref }}"],
     },
 }  # fmt: skip
+_CLOCK: Final[Mapping[str, Any]] = {
+    "metric": "first_reply", "state": "met", "target_seconds": 3600, "worked_seconds": 87, "started_at": _THEN,
+    "running_since": None, "due_at": None, "breached_at": None, "ended_at": _NOW,
+}  # fmt: skip
+_CASE: Final[Mapping[str, Any]] = {
+    "id": _CASE_ID, "contact_id": _CONTACT, "subject": "The grinder does not turn", "category": "repair",
+    "priority": "high", "status": "open", "channel": "whatsapp", "assignee": "rina", "tags": ["grinder"],
+    "with_bot": False, "policy_id": _SLA_ID, "rule_id": None, "due_at": _LATER, "breach_count": 0,
+    "unanswered_since": None, "last_reply_at": _NOW, "first_replied_at": _NOW, "first_reply_seconds": 87,
+    "resolved_at": None, "resolution_seconds": None, "closed_at": None, "closing_agent": None,
+    "reopenable_until": None, "reopen_count": 0, "version": 2, "created_at": _THEN, "created_by": "key:desk",
+    "updated_at": _NOW, "clocks": [_CLOCK],
+}  # fmt: skip
+_LINK: Final[Mapping[str, Any]] = {
+    "case_id": _CASE_ID, "other_case_id": _CASE_BEFORE, "relation": "follow_up_of", "created_at": _NOW,
+    "created_by": "key:desk",
+}  # fmt: skip
+_AGENT: Final[Mapping[str, Any]] = {
+    "id": "rina", "name": "Rina", "capacity": 20, "away": False, "teams": ["shop"], "skills": ["english"],
+}  # fmt: skip
+_OFFICE: Final[Mapping[str, Any]] = {
+    "name": "Shop hours", "time_zone": "Asia/Jakarta",
+    "hours": {"monday": [["09:00", "12:00"], ["13:00", "17:00"]], "saturday": [["09:00", "13:00"]]},
+    "exceptions": {"2026-12-25": []},
+}  # fmt: skip
+_SLA: Final[Mapping[str, Any]] = {
+    "name": "Usual", "position": 100, "condition": {"field": "case.category", "op": "eq", "value": "repair"},
+    "calendar_id": _CALENDAR, "targets": {"high": {"first_reply": "PT1H", "resolution": "PT8H"}},
+    "pauses_while_waiting": True,
+    "escalations": [{"metric": "first_reply", "before": "PT15M", "assignee": "budi", "priority": "urgent",
+                     "task": "Call the customer"}],
+    "reopen_within": "P7D",
+}  # fmt: skip
+_INTAKE: Final[Mapping[str, Any]] = {
+    "name": "Complaints on WhatsApp", "position": 10, "action": "open_case", "channels": ["whatsapp"],
+    "account_ids": [], "keywords": ["rusak", "broken"], "new_thread_only": False, "condition": None,
+    "category": "complaint", "priority": "high", "tags": [],
+    "assignment": {"mode": "least_busy", "agent": None, "team": "shop", "skills": []},
+}  # fmt: skip
+_KEPT: Final[Mapping[str, Any]] = {"status": "active", "version": 1, "created_at": _THEN, "updated_at": _THEN}
 _CONSENT: Final[Mapping[str, Any]] = {
     "channel": "whatsapp", "purpose": "marketing", "status": "granted", "legal_basis": "consent", "source": "web-form",
     "external_id": "signup-8812", "occurred_at": _THEN,
@@ -569,6 +614,35 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         },
     },
     "NotUndone": {"code": "points_used", "text": "20 points were spent or have ended since the merge."},
+    "NewCase": {
+        "contact_id": _CONTACT, "subject": "The grinder does not turn", "category": "repair", "priority": "high",
+        "channel": "whatsapp", "assignee": "rina",
+    },
+    "CasePatch": {"status": "resolved"},
+    "Case": _CASE,
+    "CaseClock": _CLOCK,
+    "CaseCounts": {
+        "total": 12, "overdue": 1, "breached": 2, "unassigned": 3, "by_status": {"open": 10, "waiting": 2},
+        "by_priority": {"high": 4, "normal": 8}, "by_assignee": [{"assignee": "rina", "count": 9}],
+    },
+    "AssigneeCount": {"assignee": "rina", "count": 9},
+    "NewAssignment": {"mode": "round_robin", "team": "shop"},
+    "NewReply": {"body": "We'll send somebody tomorrow.", "agent": "rina", "status": "waiting"},
+    "NewNote": {"body": "The second one this month."},
+    "NewCaseLink": {"other_case_id": _CASE_BEFORE, "relation": "follow_up_of"},
+    "CaseLink": _LINK,
+    "NewAgent": _AGENT,
+    "AgentPatch": {"away": True},
+    "Agent": {**_AGENT, **_KEPT, "cases_count": 9},
+    "NewBusinessCalendar": _OFFICE,
+    "BusinessCalendarPatch": {"exceptions": {"2026-12-25": [], "2026-12-24": [["09:00", "12:00"]]}},
+    "BusinessCalendar": {"id": _CALENDAR, **_OFFICE, "version": 1, "created_at": _THEN, "updated_at": _THEN},
+    "NewSlaPolicy": _SLA,
+    "SlaPolicyPatch": {"pauses_while_waiting": False},
+    "SlaPolicy": {"id": _SLA_ID, **_SLA, **_KEPT},
+    "NewCaseRule": _INTAKE,
+    "CaseRulePatch": {"keywords": ["rusak", "pecah", "broken"]},
+    "CaseRule": {"id": _CASE_RULE, **_INTAKE, **_KEPT},
     "NewTask": {"title": "Call back about the grinder", "due_at": _LATER, "assignee": "Rina"},
     "TaskPatch": {"status": "done"},
     "Task": {

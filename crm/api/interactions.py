@@ -35,7 +35,7 @@ from crm.interactions.timeline import (
     Report,
     ReservedKind,
 )
-from crm.loyalty.vocabulary import VOCABULARY
+from crm.vocabulary import VOCABULARY
 
 BATCH_MAX = 500
 DATA_BYTES_MAX = 64 * 1024

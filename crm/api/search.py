@@ -19,7 +19,7 @@ from crm.db.session import Session
 from crm.interactions import selections
 from crm.interactions.selections import SearchTooBroad, Sort
 from crm.loyalty.programs import ProgramNotFound
-from crm.loyalty.vocabulary import VOCABULARY
+from crm.vocabulary import VOCABULARY
 
 LIMIT_MAX: Final = 200
 

@@ -33,7 +33,7 @@ from crm.db.session import Session
 from crm.interactions import selections
 from crm.interactions.selections import Preview, SearchTooBroad
 from crm.loyalty.programs import ProgramNotFound
-from crm.loyalty.vocabulary import VOCABULARY
+from crm.vocabulary import VOCABULARY
 
 SAMPLE: Final = 10
 

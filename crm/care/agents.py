@@ -185,14 +185,17 @@ async def page(session: Session, *, after: str | None, limit: int) -> list[Agent
     return [_view(row) for row in rows]
 
 
-async def take(session: Session, *, agent_id: str) -> None:
-    """Give an agent one case more, away or not, in this transaction. Raises UnknownAgent, AgentFull."""
+async def take(session: Session, *, agent_id: str, more: bool = True) -> None:
+    """Give an agent a case in this transaction, away or not: one `more` that is live, or one at its end.
+
+    Raises UnknownAgent, AgentFull.
+    """
     found = await _locked(session, [agent_id])
     if not found:
         raise UnknownAgent(
             "POST /v1/agents makes them known.", errors=[FieldError("/assignee", "unknown_agent", "is no agent")]
         )
-    if not found[0].has_room():
+    if more and not found[0].has_room():
         raise AgentFull(f"'{agent_id}' has {found[0].busy} of {found[0].capacity}.", capacity=found[0].capacity)
 
 

@@ -91,14 +91,14 @@ async def update(
         return case
     if case.status == "closed":
         raise CaseClosed("Open a new one that follows it: POST /v1/cases/{id}/reopening.")
+    if "assignee" in changed and case.is_live:
+        await _assign(session, file, changed["assignee"], by=by, now=now)
     if "status" in changed:
         casework.set_status(file, changed["status"], by=by, now=now)
         if file.reopened:
             await _settle_assignee(session, file, changed, by=by, now=now)
     if "assignee" in changed and case.assignee != changed["assignee"]:
-        if changed["assignee"] is not None and case.is_live:
-            await agents.take(session, agent_id=changed["assignee"])
-        assign(file, changed["assignee"], by=by, now=now)
+        await _assign(session, file, changed["assignee"], by=by, now=now)
     await _edit(session, vocabulary, file, changed, by=by, now=now)
     await case_files.put(session, files=[file], now=now)
     return case
@@ -177,6 +177,12 @@ def assign(file: CaseFile, agent: str | None, *, by: str, now: datetime) -> None
     before, file.case.assignee = file.case.assignee, agent
     if before != agent:
         file.tell("assigned", at=now, now=now, by=by, before=before, assignee=agent)
+
+
+async def _assign(session: Session, file: CaseFile, agent: str | None, *, by: str, now: datetime) -> None:
+    if agent is not None:
+        await agents.take(session, agent_id=agent, more=file.case.is_live)
+    assign(file, agent, by=by, now=now)
 
 
 async def _opened(

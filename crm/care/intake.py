@@ -6,7 +6,7 @@ afterwards, when it is known which of them are new.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,6 +28,8 @@ from crm.errors import CrmError
 from crm.interactions.timeline import Recorded, Report
 
 SUBJECT_MAX: Final = 80
+OLD: Final = timedelta(days=7)
+"""What was said longer ago is history that is brought in: nobody waits for an answer to it any more."""
 _ANYWHERE: Final = "anywhere"
 _UNSPOKEN: Final = "unspoken"
 
@@ -44,7 +46,7 @@ _NAMED: Final = """
 """
 _WATCHED: Final = """
     SELECT EXISTS (SELECT FROM case_rules WHERE status = 'active')
-        OR EXISTS (SELECT FROM cases WHERE contact_id = ANY ($1) AND status <> 'closed')
+        OR EXISTS (SELECT FROM cases WHERE contact_id = ANY ($1))
 """
 
 
@@ -120,7 +122,7 @@ async def admit(session: Session, *, messages: Sequence[Incoming], vocabulary: V
 
     A message belongs to the case that is named, else to the live one of its thread, else of its account where nothing
     tells its threads apart. A customer's message that belongs to none reopens the one that was resolved there not long
-    ago, opens a new one that follows it if that is too long ago, or becomes a case by rule.
+    ago, opens a new one that follows it if that is too long ago, or becomes a case by rule, unless it is old itself.
     """
     intake = Intake(messages, [None] * len(messages))
     people = sorted({message.contact_id for message in messages})
@@ -234,7 +236,7 @@ def _place(
         if message.inbound:
             again.status = "open"
         return again.case_id
-    if not message.inbound:
+    if not message.inbound or message.occurred_at < now - OLD:
         return None
     rule = judge.judge(message.facts(), people[message.contact_id], now=now)
     if rule is not None and rule.action == "ignore":
@@ -262,7 +264,10 @@ def _keys(message: Incoming) -> list[object]:
 
 def _remember(near: _Places, message: Incoming, case_id: UUID) -> None:
     """Let the next message of the batch find the case of this one."""
-    for key in _keys(message):
+    keys = [*_keys(message)[:-1], (_ANYWHERE, message.channel)]
+    if message.thread_id is None:
+        keys.append((_UNSPOKEN, message.channel))
+    for key in keys:
         places = near.setdefault((message.contact_id, key), [])
         if all(each.case_id != case_id for each in places):
             places.insert(0, _Known(case_id, "open", None))

@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from crm.care.contribution import CONTRIBUTION
 from crm.contacts import conditions, contributions, definitions
 from crm.contacts.conditions import Condition, Facts
+from crm.contacts.contributions import Contribution
 from crm.contacts.fields import Field, Fields
 from crm.contacts.vocabulary import Vocabulary
 from crm.db.session import Session
@@ -21,17 +23,12 @@ MESSAGE: Final = (
     *(Field(f"message.{name}", "text", "") for name in ("channel", "account_id", "subject", "body")),
     Field("message.new_thread", "boolean", ""),
 )
-OPEN_CASES: Final = Field(
-    "open_cases",
-    "number",
-    "(SELECT count(*) FROM cases k WHERE k.contact_id = c.id AND k.status IN ('open', 'waiting'))",
-)
 _OWN: Final = frozenset(field.name for field in (*CASE, *MESSAGE))
 
 
 def condition_of(vocabulary: Vocabulary, document: Any, *, own: Iterable[Field], pointer: str = "") -> Condition:
     """A condition about `own` fields and those of contacts, from JSON. Raises InvalidCondition."""
-    fields = Fields([*own, OPEN_CASES, *(field for each in vocabulary.contributions for field in each.fields)])
+    fields = Fields([*own, *(field for each in _known(vocabulary) for field in each.fields)])
     return conditions.parse(document, fields=fields, interactions=vocabulary.interactions, pointer=pointer)
 
 
@@ -67,14 +64,17 @@ async def people(
     frame = await vocabulary.frame(session, None)
     values: Mapping[UUID, Mapping[str, Any]] = {}
     if fields:
-        own = contributions.Contribution((OPEN_CASES,))
         values = await contributions.read(
-            session, contributions=(own, *vocabulary.contributions), fields=fields, contact_ids=everybody,
-            asked=frame.asked,
-        )  # fmt: skip
+            session, contributions=_known(vocabulary), fields=fields, contact_ids=everybody, asked=frame.asked
+        )
     moments = [(contact_id, now) for contact_id in everybody]
     counts = await histories.count(session, histories=counted, moments=moments, zone=frame.zone)
     return {one: Facts(values.get(one, {}), counts[one, now]) for one in everybody}
+
+
+def _known(vocabulary: Vocabulary) -> list[Contribution]:
+    """What is contributed, care's own part included, once."""
+    return [CONTRIBUTION, *(each for each in vocabulary.contributions if each is not CONTRIBUTION)]
 
 
 def holds(condition: Condition | None, person: Facts, own: Mapping[str, Any], *, now: datetime) -> bool:

@@ -50,7 +50,7 @@ _COLUMNS: Final = tuple(column.name for column in sla_policies.columns)
 _SELECTED: Final = ", ".join(_COLUMNS)
 
 
-class PolicyNotFound(NotFound):
+class SlaPolicyNotFound(NotFound):
     code = "sla_policy_not_found"
     title = "There is no such policy"
 
@@ -60,12 +60,12 @@ class UnknownCalendar(Invalid):
     title = "There is no such calendar"
 
 
-class TooManyPolicies(Conflict):
+class TooManySlaPolicies(Conflict):
     code = "too_many_sla_policies"
     title = "There are too many policies"
 
 
-class StalePolicy(Stale):
+class StaleSlaPolicy(Stale):
     title = "The policy has changed since you read it"
 
 
@@ -84,7 +84,7 @@ class Escalation:
 
 
 @dataclass(slots=True)
-class Policy:
+class SlaPolicy:
     """Targets by priority and clock, in working time of a calendar; without one, around the clock.
 
     Of the active policies whose condition holds of a new case, the one with the lowest `position` applies.
@@ -108,14 +108,14 @@ class Policy:
 async def create(
     session: Session, *, vocabulary: Vocabulary, definition: Mapping[str, Any], once: idempotency.Request | None = None,
     now: datetime,
-) -> Policy:  # fmt: skip
+) -> SlaPolicy:  # fmt: skip
     """Make a policy, for the cases that are opened from now on.
 
-    Raises InvalidCondition, UnknownCalendar, TooManyPolicies.
+    Raises InvalidCondition, UnknownCalendar, TooManySlaPolicies.
     """
     if await session.fetchval("SELECT count(*) FROM sla_policies WHERE status = 'active'") >= POLICIES_MAX:
-        raise TooManyPolicies(f"{POLICIES_MAX} are kept at most; archive one that nobody needs.")
-    policy = Policy(id=uuid7(), **definition, status="active", version=1, created_at=now, updated_at=now)
+        raise TooManySlaPolicies(f"{POLICIES_MAX} are kept at most; archive one that nobody needs.")
+    policy = SlaPolicy(id=uuid7(), **definition, status="active", version=1, created_at=now, updated_at=now)
     await _check(session, vocabulary, policy)
     await writes.write(
         session,
@@ -135,16 +135,16 @@ async def update(
     changes: Mapping[str, Any],
     version: int | None = None,
     now: datetime,
-) -> Policy:
+) -> SlaPolicy:
     """Change a policy. Clocks that run keep their targets until their case changes its priority, category or tags.
 
-    Raises PolicyNotFound, StalePolicy, InvalidCondition, UnknownCalendar.
+    Raises SlaPolicyNotFound, StaleSlaPolicy, InvalidCondition, UnknownCalendar.
     """
     before = _view(
         await session.fetchrow(f"SELECT {_SELECTED} FROM sla_policies WHERE id = $1 FOR NO KEY UPDATE", policy_id)
     )
     if version is not None and version != before.version:
-        raise StalePolicy("Read it again, and send the new ETag in If-Match.", version=before.version)
+        raise StaleSlaPolicy("Read it again, and send the new ETag in If-Match.", version=before.version)
     policy = replace(before, **changes)
     if policy == before:
         return before
@@ -154,12 +154,12 @@ async def update(
     return policy
 
 
-async def get(session: Session, *, policy_id: UUID) -> Policy:
-    """One policy. Raises PolicyNotFound."""
+async def get(session: Session, *, policy_id: UUID) -> SlaPolicy:
+    """One policy. Raises SlaPolicyNotFound."""
     return _view(await session.fetchrow(f"SELECT {_SELECTED} FROM sla_policies WHERE id = $1", policy_id))
 
 
-async def page(session: Session, *, after: tuple[int, UUID] | None, limit: int) -> list[Policy]:
+async def page(session: Session, *, after: tuple[int, UUID] | None, limit: int) -> list[SlaPolicy]:
     """Policies in the order in which they are tried, those behind the (position, id) of `after`."""
     rows = await session.fetch(
         f"""
@@ -199,7 +199,7 @@ async def match_all(
     return found
 
 
-async def _check(session: Session, vocabulary: Vocabulary, policy: Policy) -> None:
+async def _check(session: Session, vocabulary: Vocabulary, policy: SlaPolicy) -> None:
     policy.condition = await matching.to_keep(session, vocabulary, policy.condition, own=matching.CASE)
     if policy.calendar_id is not None:
         try:
@@ -211,7 +211,7 @@ async def _check(session: Session, vocabulary: Vocabulary, policy: Policy) -> No
             ) from None
 
 
-def _condition(vocabulary: Vocabulary, policy: Policy) -> Condition | None:
+def _condition(vocabulary: Vocabulary, policy: SlaPolicy) -> Condition | None:
     if policy.condition is None:
         return None
     return matching.condition_of(vocabulary, policy.condition, own=matching.CASE)
@@ -224,7 +224,7 @@ def _facts(case: Case) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _terms(policy: Policy) -> Terms:
+def _terms(policy: SlaPolicy) -> Terms:
     steps: dict[Metric, tuple[Step, ...]] = {
         metric: tuple(
             Step(each.before, each.assignee, each.priority, each.task)
@@ -238,7 +238,7 @@ def _terms(policy: Policy) -> Terms:
     )
 
 
-def _row(policy: Policy) -> tuple[Any, ...]:
+def _row(policy: SlaPolicy) -> tuple[Any, ...]:
     plain = msgspec.to_builtins({
         "targets": {
             priority: {metric: target.total_seconds() for metric, target in targets.items()}
@@ -251,9 +251,9 @@ def _row(policy: Policy) -> tuple[Any, ...]:
     return tuple(plain.get(name, getattr(policy, name)) for name in _COLUMNS)
 
 
-def _view(row: Record | None) -> Policy:
+def _view(row: Record | None) -> SlaPolicy:
     if row is None:
-        raise PolicyNotFound("No policy has this id.")
+        raise SlaPolicyNotFound("No policy has this id.")
     values = dict(row)
     values["targets"] = {
         priority: {metric: timedelta(seconds=seconds) for metric, seconds in targets.items()}
@@ -262,4 +262,4 @@ def _view(row: Record | None) -> Policy:
     values["escalations"] = [
         Escalation(**{**each, "before": timedelta(seconds=each["before"])}) for each in row["escalations"]
     ]
-    return Policy(**values)
+    return SlaPolicy(**values)

@@ -43,10 +43,12 @@ async def look(session: Session, *, vocabulary: Vocabulary, now: datetime) -> in
     """
     rows = await session.fetch(DUE, now, BATCH)
     files = await _taken(session, [(row["contact_id"], row["case_id"]) for row in rows])
+    before = {file.case.id: dict(file.clocks) for file in files}
     steps = [(file, metric, step) for file in files for metric, step in casework.look(file, now=now)]
     parts = await _escalate(session, vocabulary, steps, now)
     for file in files:
-        file.changed = True  # when to look again is put down even where there was nothing to do
+        casework.settle(file)
+        file.changed = file.changed or file.clocks != before[file.case.id]
     await writes.write(session, [*case_files.parts(files, now=now), *parts])
     return len(files)
 

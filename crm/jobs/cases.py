@@ -5,7 +5,7 @@ from datetime import datetime
 
 from crm.care import sweeps
 from crm.db.session import Database, Session
-from crm.loyalty.vocabulary import VOCABULARY
+from crm.vocabulary import VOCABULARY
 
 
 async def watch_case_clocks(database: Database, *, now: datetime) -> None:

@@ -11,7 +11,7 @@ import structlog
 from crm.contacts.conditions import InvalidCondition
 from crm.db.session import Database
 from crm.interactions import segmentation
-from crm.loyalty.vocabulary import VOCABULARY
+from crm.vocabulary import VOCABULARY
 
 _log = structlog.get_logger(__name__)
 

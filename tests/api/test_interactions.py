@@ -427,14 +427,25 @@ async def test_a_page_has_50_items_where_nobody_says_how_many(client):
     assert len(await _timeline(client, contact_id)) == 50
 
 
+VISIT = {"kind": "visit.ended", "external_id": "visit-1"}
+
+
 async def test_a_request_is_no_more_statements_than_it_needs(live_client, statements):
     contact_id = await _contact(live_client)
     for request, expected in (
         (live_client.get(f"/v1/contacts/{contact_id}/timeline"), ["SELECT"]),
-        (live_client.post(f"/v1/contacts/{contact_id}/interactions", json=MESSAGE), ["BEGIN", "WITH", "COMMIT"]),
+        # Of a message it is asked whether there are cases that it may belong to, or rules that may make one of it.
         (
             live_client.post(f"/v1/contacts/{contact_id}/interactions", json=MESSAGE),
-            ["BEGIN", "WITH", "SELECT", "COMMIT"],
+            ["BEGIN", "SELECT", "WITH", "COMMIT"],
+        ),
+        (
+            live_client.post(f"/v1/contacts/{contact_id}/interactions", json=MESSAGE),
+            ["BEGIN", "SELECT", "WITH", "SELECT", "COMMIT"],
+        ),
+        (
+            live_client.post(f"/v1/contacts/{contact_id}/interactions", json=MESSAGE | VISIT),
+            ["BEGIN", "WITH", "COMMIT"],
         ),
         # Whether it is the old id of a contact that was merged, or forgotten, is asked only where there is none.
         (live_client.get(f"/v1/contacts/{uuid7()}/timeline"), ["SELECT"] * 3),

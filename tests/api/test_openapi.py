@@ -59,7 +59,7 @@ CORE = (
 
 BODILESS = {
     "add_tag", "make_offer_code", "make_my_offer_code", "evaluate_segment", "replay_delivery", "test_channel_account",
-    "start_duplicate_scan", "dismiss_duplicate",
+    "start_duplicate_scan", "dismiss_duplicate", "hand_over_case", "reopen_case",
 }  # fmt: skip
 """What says all in its path."""
 ASKING = ("simulate_", "search_", "preview_")
@@ -240,7 +240,7 @@ def test_a_repeat_by_natural_key_answers_200_beside_201():
     assert both - dry_runs == {
         "add_identity", "block_identity", "capture_hold", "create_contact", "record_consent", "record_interaction",
         "record_interaction_by_identity", "record_purchase",
-        "record_purchase_by_identity", "redeem_my_points", "redeem_points",
+        "record_purchase_by_identity", "redeem_my_points", "redeem_points", "reopen_case", "link_case",
         "refund_purchase", "reverse_redemption", "record_event", "use_voucher",
     }  # fmt: skip
 

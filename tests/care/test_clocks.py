@@ -182,3 +182,9 @@ def test_who_was_warned_an_hour_before_is_not_warned_of_it_again(minutes, warned
     step = timedelta(minutes=warned)
     seen = clocks.watched(clocks.warned(clock, step), steps=[step], calendar=None)
     assert seen.next_at == seen.due_at
+
+
+def test_at_its_due_time_itself_nobody_is_late():
+    clock = clocks.started("first_reply", target=HOUR, calendar=None, at=at("2026-11-26 09:00"))
+    assert clocks.lapsed(clock, now=at("2026-11-26 10:00")).state == "active"
+    assert clocks.lapsed(clock, now=at("2026-11-26 10:01")).breached_at == at("2026-11-26 10:00")

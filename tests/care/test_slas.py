@@ -1,5 +1,6 @@
 """Policies set clocks; a sweep finds who is late, at the time at which they were, and escalates."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from crm.care import sweeps
 from crm.db.ids import uuid7
 from crm.jobs import SCHEDULES
-from crm.loyalty.vocabulary import VOCABULARY
+from crm.vocabulary import VOCABULARY
 from tests.care.test_cases import a_case, an_agent, change, clock, the_case
 from tests.interactions.test_merges import made
 from tests.loyalty.shop import checksum
@@ -215,3 +216,26 @@ async def test_the_worker_watches_clocks_and_closes_cases(live_client, database)
     await SCHEDULES["close_cases"].run(database, now=now)
     assert (await the_case(live_client, late))["breach_count"] == 2
     assert (await the_case(live_client, done))["status"] == "closed"
+
+
+async def test_two_sweeps_at_once_tell_one_breach(live_client, database):
+    await a_policy(live_client, escalations=[{"metric": "first_reply", "task": "Jawab"}])
+    case = await a_case(live_client, await made(live_client, {"name": "Sari"}))
+    now = datetime.now(UTC) + timedelta(hours=2)
+    await asyncio.gather(*(SCHEDULES["watch_case_clocks"].run(database, now=now) for _ in range(4)))
+    assert (await the_case(live_client, case))["version"] == 2
+    assert len(await told(live_client, case, "case.breached")) == 1
+    assert len((await live_client.get("/v1/tasks")).json()["items"]) == 1
+
+
+async def test_who_has_open_cases_can_be_searched_for(client):
+    sari, dewi = await made(client, {"name": "Sari"}), await made(client, {"name": "Dewi"})
+    case = await a_case(client, sari)
+    await change(client, await a_case(client, dewi), status="resolved")
+    search = {"filter": {"field": "open_cases", "op": "gte", "value": 1}}
+    found = (await client.post("/v1/contacts/search", json=search)).json()["items"]
+    assert [one["id"] for one in found] == [str(sari)]
+    await change(client, case, status="waiting")
+    assert len((await client.post("/v1/contacts/search", json=search)).json()["items"]) == 1
+    await change(client, case, status="closed")
+    assert (await client.post("/v1/contacts/search", json=search)).json()["items"] == []
