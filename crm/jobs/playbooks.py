@@ -9,9 +9,9 @@ import structlog
 
 from crm.db.session import Database
 from crm.inbox.house import House
-from crm.loyalty.vocabulary import VOCABULARY
 from crm.playbooks import starting, work
 from crm.settings import Settings
+from crm.vocabulary import VOCABULARY
 
 _log = structlog.get_logger(__name__)
 

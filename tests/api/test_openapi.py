@@ -55,6 +55,7 @@ CORE = (
     "search_contacts", "create_segment", "preview_segment", "get_segment_evaluation",
     "record_consent", "check_consent", "define_attribute", "block_identity",
     "create_channel_account", "test_channel_account", "get_delivery", "list_threads",
+    "create_playbook", "get_playbook_run", "simulate_playbook",
 )  # fmt: skip
 
 BODILESS = {
