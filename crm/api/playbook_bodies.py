@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from crm.api.conditions import ConditionBody
 from crm.api.messages import ApprovedTemplate
-from crm.api.schemas import Body, Code, Line, Patch, Points, Text
+from crm.api.schemas import Body, Code, Line, Patch, Points, Text, either
 from crm.care.casework import Priority
 from crm.contacts.consents import NAME
 from crm.playbooks.definitions import STEPS_MAX
@@ -109,12 +109,16 @@ TriggerBody = Annotated[
 class MessageStepBody(Body):
     """A message to the contact, if they allow this purpose on one of the channels, outside of quiet hours.
 
+    In `texts` of its own, or in the words of a message template, whose variables can be named as the placeholders are.
     The `provider_template` goes where the channel lets nothing else pass.
     """
 
+    model_config = either({"texts": "object", "template_id": "string"})
+
     kind: Literal["message"]
     channels: Channels
-    texts: Texts
+    texts: Texts | None = None
+    template_id: UUID | None = None
     subjects: Subjects | None = None
     purpose: Name = "marketing"
     provider_template: ApprovedTemplate | None = None

@@ -18,7 +18,6 @@ from crm.db import idempotency
 from crm.db.session import Session
 from crm.inbox.house import House
 from crm.loyalty.programs import ProgramNotFound
-from crm.loyalty.vocabulary import VOCABULARY
 from crm.playbooks import dry_runs, playbooks, ready_made, runs
 from crm.playbooks.definitions import InvalidPlaybook
 from crm.playbooks.dry_runs import DryRun, DryRunTooBroad
@@ -31,6 +30,7 @@ from crm.playbooks.playbooks import (
 )
 from crm.playbooks.ready_made import Language, PlaybookTemplate
 from crm.playbooks.runs import Run, RunEnded, RunNotFound, Status
+from crm.vocabulary import VOCABULARY
 
 READ = {"playbooks:read"}
 WRITE = {"playbooks:write"}

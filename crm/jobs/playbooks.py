@@ -9,9 +9,9 @@ import structlog
 
 from crm.db.session import Database
 from crm.inbox.house import House
-from crm.loyalty.vocabulary import VOCABULARY
 from crm.playbooks import starting, work
 from crm.settings import Settings
+from crm.vocabulary import VOCABULARY
 
 _log = structlog.get_logger(__name__)
 
@@ -34,11 +34,13 @@ async def take_playbook_steps(database: Database, *, now: datetime) -> None:
 
 
 async def begin_playbook_days(database: Database, *, now: datetime) -> None:
-    """The local days that have begun, or were missed."""
+    """The local days that have begun, or were missed, and the steps of their runs."""
     zone = _settings().default_time_zone
     begun = await starting.begin_days(database, vocabulary=VOCABULARY, zone=zone, now=now)
     for playbook_id, count in begun.items():
         _log.info("playbook_runs_begun", playbook_id=playbook_id, runs=count)
+    if begun:
+        await take_playbook_steps(database, now=now)
 
 
 @cache

@@ -85,10 +85,14 @@ class ApprovedTemplate(msgspec.Struct, frozen=True):
 
 
 class MessageStep(msgspec.Struct, frozen=True, tag_field="kind", tag="message"):
-    """A message on the first of these channels on which one may go, in the contact's language."""
+    """A message on the first of these channels on which one may go, in the contact's language.
+
+    In words of its own, or in those of a template of ours, whose variables are named as the placeholders are.
+    """
 
     channels: tuple[str, ...]
-    texts: Mapping[str, str]
+    texts: Mapping[str, str] | None = None
+    template_id: UUID | None = None
     subjects: Mapping[str, str] | None = None
     purpose: str = "marketing"
     provider_template: ApprovedTemplate | None = None
@@ -260,13 +264,18 @@ def _wrong_trigger(trigger: Trigger) -> Iterator[FieldError]:
         yield FieldError("/trigger/interaction", "own_kind", said)
 
 
+def words_of(definition: Definition) -> set[str]:
+    """What can stand in the places of messages, but for what a survey has besides."""
+    return {*wording.ALWAYS, *(wording.OF_EXPIRY if isinstance(definition.trigger, ExpiryTrigger) else ())}
+
+
 def _wrong_words(definition: Definition) -> Iterator[FieldError]:
-    known = set(wording.ALWAYS)
-    if isinstance(definition.trigger, ExpiryTrigger):
-        known |= wording.OF_EXPIRY
+    known = words_of(definition)
     for place, step in enumerate(definition.steps):
         if not isinstance(step, MessageStep | SurveyStep):
             continue
+        if isinstance(step, MessageStep) and (step.texts is None) == (step.template_id is None):
+            yield FieldError(f"/steps/{place}/texts", "texts_or_template", "must be given, or a template, and not both")
         allowed = known | (wording.OF_SURVEY if isinstance(step, SurveyStep) else set())
         for pointer, text in _texts(step):
             for unknown in sorted(wording.placeholders(text) - allowed):
@@ -281,7 +290,7 @@ def _wrong_words(definition: Definition) -> Iterator[FieldError]:
 
 
 def _texts(step: Speaking) -> Iterator[tuple[str, str]]:
-    for member, words in (("texts", step.texts), ("subjects", step.subjects or {})):
+    for member, words in (("texts", step.texts or {}), ("subjects", step.subjects or {})):
         for language, text in words.items():
             yield f"/{member}/{language}", text
     if step.provider_template is not None:

@@ -8,9 +8,20 @@ from crm.contacts import segments, tags
 from crm.contacts.segments import SegmentNotFound
 from crm.db.session import Session
 from crm.errors import FieldError
+from crm.inbox import templates
+from crm.inbox.templates import TemplateNotFound
 from crm.loyalty import offers
 from crm.loyalty.offers import OfferNotFound
-from crm.playbooks.definitions import Definition, OfferStep, SegmentTrigger, SurveyStep, TagStep, TierTrigger
+from crm.playbooks import definitions
+from crm.playbooks.definitions import (
+    Definition,
+    MessageStep,
+    OfferStep,
+    SegmentTrigger,
+    SurveyStep,
+    TagStep,
+    TierTrigger,
+)
 
 
 async def missing(session: Session, *, definition: Definition) -> list[FieldError]:
@@ -24,6 +35,8 @@ async def missing(session: Session, *, definition: Definition) -> list[FieldErro
             found.append(await _tier(session, name, program_id))
     for place, step in enumerate(definition.steps):
         match step:
+            case MessageStep(template_id=UUID()):
+                found.append(await _template(session, definition, step, place))
             case SurveyStep():
                 found.append(await _survey(session, step, place))
             case OfferStep():
@@ -56,6 +69,19 @@ async def _tier(session: Session, name: str, program_id: UUID | None) -> FieldEr
     if await session.fetchval(query, program_id, name):
         return None
     return FieldError("/trigger/tier", "unknown_tier", "is no tier of the program")
+
+
+async def _template(session: Session, definition: Definition, step: MessageStep, place: int) -> FieldError | None:
+    assert step.template_id is not None, "that is what was asked for"
+    pointer = f"/steps/{place}/template_id"
+    try:
+        template = await templates.get(session, template_id=step.template_id)
+    except TemplateNotFound:
+        return FieldError(pointer, "template_not_found", "is no template")
+    if unknown := sorted(set(template.variables) - definitions.words_of(definition)):
+        said = f"is a template with variables that nobody fills here: {', '.join(unknown)}"
+        return FieldError(pointer, "unknown_placeholder", said)
+    return None
 
 
 async def _survey(session: Session, step: SurveyStep, place: int) -> FieldError | None:

@@ -44,6 +44,7 @@ LOOP: Final = "loop"
 CAP: Final = "frequency_cap"
 
 _NOBODY: Final = UUID(int=0)
+_KEEP: Final = "SELECT FROM contacts WHERE id = ANY ($1) ORDER BY id FOR KEY SHARE"
 _DAYS: Final = "SELECT playbook_id, zone, day, finished_at FROM playbook_days WHERE playbook_id = ANY ($1)"
 # A zone after the other, each found by the index: there are few, and very many contacts.
 _ZONES: Final = """
@@ -117,6 +118,9 @@ async def follow(session: Session, *, vocabulary: Vocabulary, now: datetime) -> 
     if not news:
         return False
     kinds = {row["kind"] for row in news}
+    awaited = {definitions.interactions_of(playbook.definition.trigger) for playbook in found}  # type: ignore[arg-type]
+    # From here on nobody is merged: who was, is known by then under the id that they have now.
+    await session.execute(_KEEP, [row["contact_id"] for row in news if row["kind"] in awaited])
     # The clock of whoever recorded it may be ahead of this one.
     moment = max(now, *(row["recorded_at"] for row in news))
     for playbook in found:

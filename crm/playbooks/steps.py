@@ -12,7 +12,7 @@ from crm.contacts.contacts import Contact
 from crm.contacts.vocabulary import Vocabulary
 from crm.db.session import Session
 from crm.errors import Conflict, CrmError
-from crm.inbox import outbound
+from crm.inbox import outbound, templates
 from crm.inbox.clearance import WindowClosed
 from crm.inbox.house import House
 from crm.inbox.outbound import Draft, OutboundMessage
@@ -174,7 +174,9 @@ async def _send(
 ) -> OutboundMessage:
     """Send it on the first channel on which it may go; else raise why it may not on the first."""
     first: CrmError | None = None
-    text = wording.filled(wording.spoken(step.texts, contact.locale), values)
+    text = None if step.texts is None else wording.filled(wording.spoken(step.texts, contact.locale), values)
+    template_id = step.template_id if isinstance(step, MessageStep) else None
+    variables = {} if template_id is None else await _variables(session, template_id, values)
     subject = None if step.subjects is None else wording.filled(wording.spoken(step.subjects, contact.locale), values)
     template = None
     if step.provider_template is not None:
@@ -183,7 +185,10 @@ async def _send(
         template = ProviderTemplate(name=kept.name, language=kept.language, parameters=parameters)
     for channel in step.channels:
         for late in (None, template) if template is not None else (None,):
-            draft = Draft(text=text, subject=subject, channel=channel, purpose=step.purpose, provider_template=late)
+            draft = Draft(
+                text=text, subject=subject, template_id=template_id, variables=variables, channel=channel,
+                purpose=step.purpose, provider_template=late,
+            )  # fmt: skip
             try:
                 async with session.savepoint():
                     message, _ = await outbound.send(
@@ -201,12 +206,20 @@ async def _send(
     raise first
 
 
+async def _variables(session: Session, template_id: UUID, values: Mapping[str, str]) -> dict[str, str]:
+    """What a template asks for, of what there is."""
+    template = await templates.get(session, template_id=template_id)
+    return {name: values[name] for name in template.variables if name in values}
+
+
 async def _values(session: Session, step: Speaking, doing: Doing, contact: Contact) -> dict[str, str]:
     """What stands for the placeholders that the step has; nothing else is looked up."""
-    words = [*step.texts.values(), *(step.subjects or {}).values()]
+    words = [*(step.texts or {}).values(), *(step.subjects or {}).values()]
     if step.provider_template is not None:
         words += step.provider_template.parameters
     wanted = {name for text in words for name in wording.placeholders(text)}
+    if isinstance(step, MessageStep) and step.template_id is not None:
+        wanted |= set((await templates.get(session, template_id=step.template_id)).variables)
     values = {"name": contact.name, "given_name": contact.given_name or contact.name}
     values |= {name: str(doing.data[name]) for name in wording.OF_EXPIRY if name in doing.data}
     program_id = doing.definition.program_id

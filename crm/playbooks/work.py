@@ -19,12 +19,12 @@ from crm.contacts.conditions import Condition, InvalidCondition
 from crm.contacts.vocabulary import Vocabulary
 from crm.db import writes
 from crm.db.session import Database, Session
-from crm.db.writes import Insert
+from crm.db.writes import Insert, Update
 from crm.inbox.house import House, QuietHours
 from crm.interactions import timeline
 from crm.playbooks import definitions, playbooks, runs, starting, steps
 from crm.playbooks.definitions import Definition, MessageStep, Step, SurveyStep, WaitStep
-from crm.playbooks.runs import playbook_steps
+from crm.playbooks.runs import playbook_runs, playbook_steps
 from crm.playbooks.steps import Doing, Done
 
 BATCH: Final = 200
@@ -54,13 +54,6 @@ _RUN: Final = """
     FOR UPDATE OF r
 """
 _WAIT: Final = "UPDATE playbook_runs SET due_at = $3, reason = $4 WHERE contact_id = $1 AND id = $2"
-_GO_ON: Final = """
-    UPDATE playbook_runs SET position = $3, due_at = $4, attempts = 0, reason = NULL WHERE contact_id = $1 AND id = $2
-"""
-_END: Final = """
-    UPDATE playbook_runs SET position = $3, status = $4, reason = $5, due_at = NULL, ended_at = $6
-    WHERE contact_id = $1 AND id = $2
-"""
 _FAILED: Final = """
     UPDATE playbook_runs SET attempts = attempts + 1,
         status = CASE WHEN attempts + 1 < $4 THEN status ELSE 'failed' END,
@@ -100,25 +93,48 @@ class _Turn:
             name=self.name, occasion=self.row["occasion"], **data,
         )  # fmt: skip
 
+    def became(
+        self, status: runs.Status, position: int, *, due_at: datetime | None = None, reason: str | None = None
+    ) -> Update:
+        """The part of a write that says how far the run has come."""
+        ended_at = self.now if due_at is None else None
+        columns = ("contact_id", "id", "status", "reason", "position", "due_at", "attempts", "ended_at")
+        row = (self.contact_id, self.run_id, status, reason, position, due_at, 0, ended_at)
+        return Update(playbook_runs, columns, [row], 2)
+
+
+class Versions:
+    """The versions of playbooks that were read already: none ever changes."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[UUID, int], tuple[str, Definition]] = {}
+
+    async def read(self, session: Session, *, playbook_id: UUID, version: int) -> tuple[str, Definition]:
+        """The name of a playbook, and what it does in this version."""
+        key = (playbook_id, version)
+        if key not in self._known:
+            self._known[key] = await playbooks.of_version(session, playbook_id=playbook_id, version=version)
+        return self._known[key]
+
 
 async def work_off(
     database: Database, *, vocabulary: Vocabulary, house: House, clock: Callable[[], datetime], batch: int = BATCH
 ) -> int:
     """Take all steps that are due, of runs of active playbooks; how many were taken or skipped."""
-    count, last = 0, (None, None)
+    count, last, versions = 0, (None, None), Versions()
     while True:
         async with database.reading() as session:
             at_work = [playbook.id for playbook in await playbooks.active(session)]
             due = await session.fetch(_DUE, clock(), at_work, *last, UUID(int=0), batch)
         for row in due:
-            count += await _go_on(database, row["contact_id"], row["id"], vocabulary, house, clock)
+            count += await _go_on(database, row["contact_id"], row["id"], versions, vocabulary, house, clock)
         if len(due) < batch:
             return count
         last = (due[-1]["due_at"], due[-1]["id"])
 
 
 async def _go_on(
-    database: Database, contact_id: UUID, run_id: UUID, vocabulary: Vocabulary, house: House,
+    database: Database, contact_id: UUID, run_id: UUID, versions: Versions, vocabulary: Vocabulary, house: House,
     clock: Callable[[], datetime],
 ) -> int:  # fmt: skip
     """Take the steps of a run until one has to wait."""
@@ -128,8 +144,9 @@ async def _go_on(
         while going_on:
             async with database.begin() as session:
                 going_on = await advance(
-                    session, contact_id=contact_id, run_id=run_id, vocabulary=vocabulary, house=house, now=clock()
-                )
+                    session, contact_id=contact_id, run_id=run_id, versions=versions, vocabulary=vocabulary,
+                    house=house, now=clock(),
+                )  # fmt: skip
             count += going_on
     except _LOST:
         raise
@@ -141,17 +158,19 @@ async def _go_on(
 
 
 async def advance(
-    session: Session, *, contact_id: UUID, run_id: UUID, vocabulary: Vocabulary, house: House, now: datetime
-) -> bool:
+    session: Session, *, contact_id: UUID, run_id: UUID, versions: Versions, vocabulary: Vocabulary, house: House,
+    now: datetime,
+) -> bool:  # fmt: skip
     """Take the next step of a run, if it is due and nobody else is at it; whether one was taken or skipped."""
     contact = await session.fetchrow(_CONTACT, contact_id)
     row = None if contact is None else await session.fetchrow(_RUN, contact_id, run_id, now)
     if contact is None or row is None:
         return False
-    name, definition = await playbooks.of_version(session, playbook_id=row["playbook_id"], version=row["version"])
+    name, definition = await versions.read(session, playbook_id=row["playbook_id"], version=row["version"])
     turn = _Turn(contact_id, run_id, contact["time_zone"], row, name, definition, now)
     if (why := await _why_stop(session, turn, vocabulary)) is not None:
-        await _end(session, turn, "stopped", why, row["position"], [turn.entry("stopped", reason=why)])
+        told = [turn.entry("stopped", reason=why)]
+        await writes.write(session, [turn.became("stopped", row["position"], reason=why), timeline.part(told)])
         return False
     step = definition.steps[row["position"]]
     speaks = isinstance(step, MessageStep | SurveyStep)
@@ -190,27 +209,14 @@ async def _write_down(session: Session, turn: _Turn, step: Step, done: Done) -> 
     outcome = "taken" if done.skipped is None else "skipped"
     fact = (turn.contact_id, turn.run_id, position, kind, outcome, done.skipped, dict(done.data), turn.now)
     told = [turn.entry(f"step_{outcome}", position=position, step=kind, reason=done.skipped, **done.data)]
-    await writes.write(
-        session,
-        [
-            Insert(
-                playbook_steps,
-                ("contact_id", "run_id", "position", "kind", "outcome", "reason", "data", "at"), [fact],
-            )
-        ],
-    )  # fmt: skip
-    if position + 1 == len(turn.definition.steps):
-        await _end(session, turn, "completed", None, position + 1, [*told, turn.entry("completed")])
-        return
-    await session.execute(_GO_ON, turn.contact_id, turn.run_id, position + 1, turn.now + done.wait)
-    await writes.write(session, [timeline.part(told)])
-
-
-async def _end(
-    session: Session, turn: _Turn, status: runs.Status, reason: str | None, position: int, told: list[tuple[Any, ...]]
-) -> None:
-    await session.execute(_END, turn.contact_id, turn.run_id, position, status, reason, turn.now)
-    await writes.write(session, [timeline.part(told)])
+    is_last = position + 1 == len(turn.definition.steps)
+    if is_last:
+        told.append(turn.entry("completed"))
+        run = turn.became("completed", position + 1)
+    else:
+        run = turn.became("running", position + 1, due_at=turn.now + done.wait)
+    columns = ("contact_id", "run_id", "position", "kind", "outcome", "reason", "data", "at")
+    await writes.write(session, [Insert(playbook_steps, columns, [fact]), run, timeline.part(told)])
 
 
 async def _why_stop(session: Session, turn: _Turn, vocabulary: Vocabulary) -> str | None:

@@ -58,6 +58,7 @@ CORE = (
     "create_article_category", "create_article", "list_articles", "search_articles", "list_article_searches",
     "get_article", "update_article", "list_article_versions", "ask_assistant", "get_assistant_reply",
     "ask_my_assistant", "get_self_service_results",
+    "create_playbook", "get_playbook_run", "simulate_playbook",
 )  # fmt: skip
 
 HELP = ("/help", "/help/{locale:str}", "/help/{locale:str}/{slug:str}", "/help/votes/{article_id:uuid}")

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from crm.inbox.house import House, QuietHours
 from crm.interactions import segmentation
-from crm.loyalty.vocabulary import VOCABULARY
 from crm.playbooks import playbooks, starting, work
+from crm.vocabulary import VOCABULARY
 from tests.horizon import until_others_end
 from tests.inbox.posts import TOKEN
 from tests.loyalty.shop import Shop

@@ -20,6 +20,11 @@ ASK = {"kind": "survey", "survey_id": str(uuid7()), "channels": ["email"], "text
         ({"steps": [{**HELLO, "texts": {"id": "Hai {nama}"}}]}, "/steps/0/texts/id", "unknown_placeholder"),
         ({"steps": [{**HELLO, "texts": {"id": "{expires_on}"}}]}, "/steps/0/texts/id", "unknown_placeholder"),
         ({"steps": [{**HELLO, "texts": {"id": "a\x00b"}}]}, "/steps/0/texts/id", "nul_character"),
+        ({"steps": [{**HELLO, "texts": None}]}, "/steps/0/texts", "texts_or_template"),
+        (
+            {"steps": [{**HELLO, "texts": None, "template_id": str(uuid7())}]}, "/steps/0/template_id",
+            "template_not_found",
+        ),
         ({"steps": [{**GIFT, "points": 0}]}, "/steps/0/points", "greater_than_equal"),
         ({"steps": [{**ASK, "texts": {"en": "Hi"}}]}, "/steps/0/texts/en", "no_link"),
         ({"steps": [ASK]}, "/steps/0/survey_id", "survey_not_found"),
@@ -170,3 +175,20 @@ async def test_what_a_key_may_not_do_it_does_not(hall):
     assert (await reader.get("/v1/playbooks")).status_code == 200
     body = {"name": "x", "trigger": VISITED, "steps": [GIFT]}
     assert (await reader.post("/v1/playbooks", json=body)).status_code == 403
+
+
+async def test_a_message_may_have_the_words_of_a_template(hall):
+    variants = {"id": {"text": "Halo {{ contact.greeting }}, {{ points }} poin!", "subject": "Poin"}}
+    body = {"name": "points", "variants": variants, "variables": ["points"]}
+    template = await hall.post("/v1/message-templates", body)
+    other = await hall.post("/v1/message-templates", {**body, "name": "other", "variables": ["points", "order_ref"]})
+    step = {**HELLO, "texts": None}
+    await hall.active(steps=[GIFT, {**step, "template_id": template["id"]}])
+    sari = await hall.person("Sari")
+    await hall.happens(sari)
+    await hall.follow()
+    await hall.work()
+    assert await hall.sent(sari) == ["Halo Kak Sari, 10 poin!"]
+    whole = {"name": "x", "trigger": VISITED, "steps": [{**step, "template_id": other["id"]}]}
+    refused = await hall.client.post("/v1/playbooks", json=whole)
+    assert refused.json()["errors"][0]["message"].endswith("nobody fills here: order_ref")

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from crm.inbox.house import House, QuietHours
-from crm.loyalty.vocabulary import VOCABULARY
 from crm.playbooks import dry_runs, playbooks
+from crm.vocabulary import VOCABULARY
 from tests.loyalty.shop import checksum
 from tests.playbooks.hall import DAY, GIFT, HELLO, QUIET
 

@@ -256,3 +256,22 @@ async def test_what_playbooks_say_is_no_trigger_unless_that_is_meant(hall):
     assert by_playbook[hears]["caused_by"] == [first]
     assert follows in by_playbook
     assert 3 <= len(await hall.runs(sari)) < 12
+
+
+async def test_what_the_provider_has_approved_goes_where_nothing_else_may(hall):
+    await hall.post("/v1/channel-accounts", {
+        "provider": "whatsapp", "name": "Toko", "ref": "PN1",
+        "secrets": {"app_secret": "s", "verify_token": "v", "access_token": "t"},
+    })  # fmt: skip
+    approved = {"name": "halo", "language": "id", "parameters": ["{given_name}"]}
+    plain = {**HELLO, "channels": ["whatsapp"]}
+    await hall.active(since=T0 - DAY, steps=[plain, {**plain, "provider_template": approved}])
+    sari = await hall.person("Sari", identities=[{"kind": "whatsapp", "value": "628123456789"}])
+    consent = {"channel": "whatsapp", "purpose": "marketing", "status": "granted"}
+    await hall.post(f"/v1/contacts/{sari}/consents", consent)
+    await run_at(hall, sari, T0)
+    await hall.work(T0)
+    [run] = await hall.runs(sari)
+    assert [step["reason"] for step in run["steps"]] == ["window_closed", None]
+    [message] = (await hall.get(f"/v1/contacts/{sari}/messages"))["items"]
+    assert message["provider_template"] == {"name": "halo", "language": "id", "parameters": ["Sari"]}
