@@ -1,39 +1,68 @@
 """A morning at a shop: a served process, real signatures, and customers on three channels who are one person."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
+import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.cli.started import Shop
+from tests.inbox import posts
+from tests.inbox.posts import TOKEN, Post
 
 SECRETS = {
-    "whatsapp": {"app_secret": "wa-secret-7b1c", "verify_token": "wa-token-93fe"},
+    "whatsapp": {"app_secret": "wa-secret-7b1c", "verify_token": "wa-token-93fe", "access_token": TOKEN},
     "instagram": {"app_secret": "ig-secret-51d0", "verify_token": "ig-token-aa42"},
     "shopify": {"client_secret": "shop-secret-e8d3"},
 }
-REFS = {"whatsapp": "106540352242922", "instagram": "17841400008460056", "shopify": "kopi.myshopify.com"}
+REFS = {"whatsapp": "PN1", "instagram": "17841400008460056", "shopify": "kopi.myshopify.com"}
 PHONE, IGSID = "6281234567890", "1255365535166091"
-QUESTION, REPLY, DIRECT = "wamid.QUESTION", "wamid.REPLY", "aWdfZAG1faXRlbToxOk"
-OPENED = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
+QUESTION, REPLY, DIRECT = "wamid.QUESTION", "wamid.1", "aWdfZAG1faXRlbToxOk"
 
 
-def minute(number: int) -> datetime:
-    """A time of this morning."""
-    return OPENED + timedelta(minutes=number)
+def next_second() -> datetime:
+    """The second that has just begun: providers tell whole ones, and each thing of this morning has its own."""
+    time.sleep(1.01 - time.time() % 1)
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@contextmanager
+def posting() -> Iterator[Post]:
+    """WhatsApp's API, in a thread of its own."""
+    post = Post(posts.whatsapp)
+    opened, closing = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with post.open():
+            opened.set()
+            await closing.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    try:
+        assert opened.wait(10)
+        yield post
+    finally:
+        loop.call_soon_threadsafe(closing.set)
+        thread.join()
+        loop.close()
 
 
 class Morning:
     """The API of a served process as its owner, and what the providers send to it."""
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self, shop: Shop, post: Post) -> None:
+        self.post = post
         self.api = httpx.Client(
             base_url=f"http://127.0.0.1:{shop.port}", headers={"Authorization": f"Bearer {shop.key()}"}, timeout=20
         )
@@ -55,6 +84,8 @@ class Morning:
         self.call("POST", f"programs/{program['id']}/earning-rules", rule, status=201)
         for provider, secrets in SECRETS.items():
             account = {"provider": provider, "name": provider, "ref": REFS[provider], "secrets": secrets}
+            if provider == "whatsapp":
+                account["settings"] = {"api_base_url": self.post.url}
             made = self.accounts[provider] = self.call("POST", "channel-accounts", account, status=201)
             tried = self.call("POST", f"channel-accounts/{made['id']}/test", status=201)
             assert [event["outcome"] for event in tried["events"]] == ["recorded"]
@@ -120,8 +151,9 @@ class Morning:
         items = self.api.get(f"/v1/contacts/{contact_id}/timeline", params={"limit": 200, **params}).json()["items"]
         return [item for item in items if item["channel"] not in {"contacts", "loyalty"}]
 
-    def message(self, contact_id: str, external_id: str) -> dict[str, Any]:
-        return next(item for item in self.timeline(contact_id) if item["external_id"] == external_id)
+    def message(self, contact_id: str, name: str) -> dict[str, Any]:
+        """A message by its provider's id, or one of ours by its own."""
+        return next(item for item in self.timeline(contact_id) if name in {item["external_id"], item["id"]})
 
     def available(self, contact_id: str) -> int:
         found = self.api.get(f"/v1/contacts/{contact_id}/loyalty")
@@ -131,70 +163,75 @@ class Morning:
 @pytest.fixture
 def morning(shop: Shop) -> Iterator[Morning]:
     shop.serve()
-    morning = Morning(shop)
-    with morning.api, morning.providers:
-        yield morning
+    with posting() as post:
+        morning = Morning(shop, post)
+        with morning.api, morning.providers:
+            yield morning
 
 
-def replied(morning: Morning, contact_id: str, at: datetime) -> None:
-    """The agent's answer, as it stands on the timeline once it was sent: `REPLY` is WhatsApp's id of it."""
-    reply = {
-        "channel": "whatsapp", "kind": "message", "direction": "outbound", "body": "Sudah dikirim, Kak Sari.",
-        "source": f"whatsapp:{REFS['whatsapp']}", "external_id": REPLY, "occurred_at": at.isoformat(),
-    }  # fmt: skip
-    morning.call("POST", f"contacts/{contact_id}/interactions", reply, status=201)
+def replied(morning: Morning, contact_id: str) -> str:
+    """The id of the agent's answer, which WhatsApp has taken and calls `REPLY`."""
+    answer = {"text": "Sudah dikirim, Kak Sari.", "human": True}
+    message = morning.call("POST", f"contacts/{contact_id}/messages", answer, status=201)
+    sent = morning.eventually(lambda: [asked.json for asked in morning.post.taken])
+    assert [(each["to"], each["text"]["body"]) for each in sent] == [(PHONE, "Sudah dikirim, Kak Sari.")]
+    found = f"contacts/{contact_id}/messages/{message['id']}"
+    morning.eventually(lambda: morning.call("GET", found)["external_id"] == REPLY)
+    return str(message["id"])
 
 
 def test_what_a_customer_does_on_three_channels_stands_in_one_timeline(morning, shop):
     morning.open()
 
-    asked = {"from": PHONE, "id": QUESTION, "timestamp": str(int(minute(0).timestamp())), "type": "text"}
+    asked = {"from": PHONE, "id": QUESTION, "timestamp": str(int(next_second().timestamp())), "type": "text"}
     morning.whatsapp(messages=[{**asked, "text": {"body": "Kak, pesanan saya di mana?"}}])
     sari = morning.contact("whatsapp", PHONE)["id"]
     assert morning.contact("phone", f"+{PHONE}")["id"] == sari
     [thread] = morning.call("GET", f"contacts/{sari}/threads")["items"]
     assert (thread["channel"], thread["messages_count"]) == ("whatsapp", 1)
 
-    replied(morning, sari, minute(5))
+    reply = replied(morning, sari)
 
-    for state, at in (("delivered", minute(7)), ("sent", minute(6))):
+    sent_at, delivered_at = next_second(), next_second()
+    for state, at in (("delivered", delivered_at), ("sent", sent_at)):
         status = {"id": REPLY, "status": state, "timestamp": str(int(at.timestamp())), "recipient_id": PHONE}
         morning.whatsapp(statuses=[status])
-        morning.eventually(lambda: morning.message(sari, REPLY)["state"] == "delivered")
+        morning.eventually(lambda: morning.message(sari, reply)["state"] == "delivered")
     morning.eventually(lambda: morning.call("GET", "deliveries?status=pending")["items"] == [])
-    assert morning.message(sari, REPLY)["state"] == "delivered"
+    assert morning.message(sari, reply)["state"] == "delivered"
 
-    morning.instagram(minute(10), {"text": "Ini Sari, WA saya 0812-3456-7890. Ada kopi Gayo?"})
+    written_at = next_second()
+    morning.instagram(written_at, {"text": "Ini Sari, WA saya 0812-3456-7890. Ada kopi Gayo?"})
     other = morning.contact("instagram", IGSID)["id"]
     assert other != sari
     [pair] = morning.eventually(lambda: morning.call("GET", f"contacts/{sari}/duplicates")["items"])
     assert {pair["contact_id"], pair["other_contact_id"]} == {sari, other}
     assert [reason["code"] for reason in pair["reasons"]] == ["shared_identity"]
 
+    tried_at, ordered_at = next_second().isoformat(), next_second().isoformat()
     lines = [{"id": 11, "sku": "GAYO", "price": "15000.00", "quantity": 3}]
     order = {
         "id": 820982911946154508, "name": "#1001", "currency": "IDR", "financial_status": "paid",
-        "created_at": minute(20).isoformat(), "updated_at": minute(20).isoformat(), "taxes_included": True,
+        "created_at": ordered_at, "updated_at": ordered_at, "taxes_included": True,
         "total_price": "45000.00", "line_items": lines, "customer": None, "phone": f"+{PHONE}",
     }  # fmt: skip
     refund = {
-        "id": 509562969, "order_id": order["id"], "created_at": minute(40).isoformat(),
+        "id": 509562969, "order_id": order["id"], "created_at": next_second().isoformat(),
         "refund_line_items": [{"line_item_id": 11, "quantity": 1, "subtotal": "15000.00", "total_tax": "0.00"}],
         "transactions": [{"kind": "refund", "status": "success", "amount": "15000.00", "currency": "IDR"}],
     }  # fmt: skip
-    earlier = minute(15).isoformat()
     morning.shopify("orders/paid", "test", {
-        **order, "id": 5, "test": True, "created_at": earlier, "updated_at": earlier,
+        **order, "id": 5, "test": True, "created_at": tried_at, "updated_at": tried_at,
     })  # fmt: skip
     morning.shopify("orders/paid", "1001", order)
     morning.eventually(lambda: morning.available(sari) == 45)
     morning.shopify("refunds/create", "R1", refund)
     morning.eventually(lambda: morning.available(sari) == 30)
 
-    revoked = {"from": PHONE, "id": "wamid.REVOKE", "timestamp": str(int(minute(50).timestamp())), "type": "revoke"}
+    revoked = {"from": PHONE, "id": "wamid.REVOKE", "timestamp": str(int(next_second().timestamp())), "type": "revoke"}
     morning.whatsapp(messages=[{**revoked, "revoke": {"original_message_id": QUESTION}}])
     morning.eventually(lambda: morning.message(sari, QUESTION)["unsent_at"])
-    morning.instagram(minute(10), {"is_deleted": True})
+    morning.instagram(written_at, {"is_deleted": True})
     morning.eventually(lambda: morning.message(other, DIRECT)["unsent_at"])
 
     merged = {"contact_id": sari, "other_contact_id": other}
@@ -205,7 +242,7 @@ def test_what_a_customer_does_on_three_channels_stands_in_one_timeline(morning, 
         ("shop", "purchase", None),
         ("shop", "order.paid", "orders/paid:event-test"),
         ("instagram", "message", DIRECT),
-        ("whatsapp", "message", REPLY),
+        ("whatsapp", "message", reply),
         ("whatsapp", "message", QUESTION),
     ]
     assert [item["body"] for item in told if item["kind"] == "message"] == [None, "Sudah dikirim, Kak Sari.", None]
