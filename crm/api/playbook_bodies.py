@@ -31,13 +31,39 @@ Time = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d$", "examples": ["21:00"]}),
 ]
 Channels = Annotated[list[Name], Field(min_length=1, max_length=5, description="The first on which it may go.")]
-_Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
-_Words = Annotated[Text, Field(min_length=1, max_length=4_096, json_schema_extra={"pattern": r"\S"})]
+
+
+def _worded(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("blank", "must not be blank")
+    return value
+
+
+_LANGUAGE = r"^[a-z]{2,3}$"
+_Language = Annotated[str, StringConstraints(pattern=_LANGUAGE)]
+
+
+def _by_language(length_max: int, description: str) -> WithJsonSchema:
+    return WithJsonSchema({
+        "type": "object", "description": description, "minProperties": 1, "maxProperties": 20,
+        "propertyNames": {"pattern": _LANGUAGE},
+        "additionalProperties": {
+            "type": "string", "minLength": 1, "maxLength": length_max, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$",
+        },
+    })  # fmt: skip
+
+
 Texts = Annotated[
-    dict[_Language, _Words],
-    Field(min_length=1, max_length=20, description="By language, with {given_name} and the like in its places."),
+    dict[_Language, Annotated[Text, AfterValidator(_worded), Field(max_length=4_096)]],
+    Field(min_length=1, max_length=20),
+    _by_language(4_096, "By language, with {given_name} and the like in its places."),
 ]
-Subjects = Annotated[dict[_Language, Line], Field(min_length=1, max_length=20)]
+Subjects = Annotated[
+    dict[_Language, Line], Field(min_length=1, max_length=20), _by_language(200, "Of a mail, by language.")
+]
+_Grammar = Annotated[
+    dict[str, Any], WithJsonSchema({"type": "object", "description": "A condition, of the grammar of `condition`."})
+]
 
 
 class InteractionTriggerBody(Body):
@@ -48,7 +74,7 @@ class InteractionTriggerBody(Body):
 
     kind: Literal["interaction"]
     interaction: Code
-    where: ConditionBody | None = None
+    where: _Grammar | None = None
     from_playbooks: bool = False
 
 
@@ -203,7 +229,7 @@ Steps = Annotated[list[StepBody], Field(min_length=1, max_length=STEPS_MAX)]
 class StopBody(Body):
     """When a run ends early: the condition holds, or one of these has happened since it began."""
 
-    condition: ConditionBody | None = None
+    condition: _Grammar | None = None
     interactions: Annotated[list[Code], Field(max_length=20)] = []  # noqa: RUF012
 
 
