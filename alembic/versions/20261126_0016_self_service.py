@@ -125,7 +125,7 @@ ASSISTANT = (
         sources jsonb NOT NULL,
         question_id uuid NOT NULL,
         answer_id uuid NOT NULL,
-        task_id uuid,
+        case_id uuid,
         created_at timestamptz NOT NULL,
         by text NOT NULL,
         PRIMARY KEY (contact_id, id)

@@ -78,7 +78,7 @@ async def ask_assistant(
     """Let the bot answer a contact's question.
 
     It answers from published articles and from the contact's own points, tier and orders, and says on what the answer
-    rests. It hands over, with a task, what it is not sure of, complaints, and whoever wants a person. Question and
+    rests. It hands over, as a case, what it is not sure of, complaints, and whoever wants a person. Question and
     answer stand on the timeline. Send the answer on to the contact: it is not sent from here.
     """
     question = Question(data.text, data.interaction_id, data.channel, data.thread_id, data.locale)

@@ -581,7 +581,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "AssistantReply": {
         **_REPLIED, "contact_id": _CONTACT, "channel": "whatsapp", "thread_id": None, "intent": "facts",
         "reason": "facts", "written_by": "rules", "question_id": "0198f3c1-6275-7596-a1b2-c3d4e5f60718",
-        "answer_id": "0198f3c1-6276-76a7-b2c3-d4e5f6071829", "task_id": None,
+        "answer_id": "0198f3c1-6276-76a7-b2c3-d4e5f6071829", "case_id": None,
     },
     "MyQuestion": {"text": "How many points do I have?"},
     "MyReply": _REPLIED,

@@ -152,7 +152,7 @@ class MyReply:
 
     @classmethod
     def of(cls, reply: AssistantReply) -> "MyReply":
-        """The reply without what is the staff's: the task, and how it came about."""
+        """The reply without what is the staff's: the case, and how it came about."""
         one = reply
         return cls(one.id, one.locale, one.question, one.answer, one.outcome, one.sources, one.created_at)
 

@@ -47,7 +47,7 @@ assistant_replies = Table(
     Column("sources", JSONB, nullable=False),
     Column("question_id", Uuid, nullable=False),
     Column("answer_id", Uuid, nullable=False),
-    Column("task_id", Uuid),
+    Column("case_id", Uuid),
     Column("created_at", Instant, nullable=False),
     Column("by", Text, nullable=False),
 )
@@ -78,7 +78,7 @@ class NoQuestion(Conflict):
 class AssistantReply:
     """A question and what the bot answered. `sources` are what it rests on: articles, and facts with their time.
 
-    What is handed over has a task. The texts are null once they are gone from the timeline.
+    What is handed over has a case. The texts are null once they are gone from the timeline.
     """
 
     id: UUID
@@ -95,7 +95,7 @@ class AssistantReply:
     sources: list[Source]
     question_id: UUID
     answer_id: UUID
-    task_id: UUID | None
+    case_id: UUID | None
     created_at: datetime
 
 
@@ -294,9 +294,15 @@ async def _keep(
         draft.outcome, draft.reason, draft.written_by, draft.sources, question.interaction_id or uuid7(), uuid7(),
         None, now,
     )  # fmt: skip
+    if draft.outcome == "handed_over":
+        reason: Reason = draft.reason  # type: ignore[assignment]
+        reply.case_id = await hand_over.to_people(
+            session, contact_id=contact_id, reply_id=reply.id, question=question.text or "", reason=reason,
+            channel=reply.channel, thread_id=reply.thread_id, now=now,
+        )  # fmt: skip
     said: dict[str, Any] = {
         "channel": reply.channel, "kind": "message", "occurred_at": now, "recorded_at": now,
-        "thread_id": reply.thread_id,
+        "thread_id": reply.thread_id, "case_id": reply.case_id,
     }  # fmt: skip
     told = [
         timeline.entry(
@@ -308,16 +314,9 @@ async def _keep(
         told.insert(
             0, timeline.entry(contact_id, id=reply.question_id, direction="inbound", body=question.text, by=by, **said)
         )
-    await writes.write(session, [timeline.part(told)])
-    if draft.outcome == "handed_over":
-        reason: Reason = draft.reason  # type: ignore[assignment]
-        reply.task_id = await hand_over.to_people(
-            session, contact_id=contact_id, reply_id=reply.id, question=question.text or "", reason=reason,
-            channel=reply.channel, thread_id=reply.thread_id, now=now,
-        )  # fmt: skip
     values = {name: getattr(reply, name) for name in _COLUMNS if name != "by"} | {"by": by}
     row = tuple(values[name] for name in _COLUMNS)
-    await writes.write(session, [Insert(assistant_replies, _COLUMNS, [row])])
+    await writes.write(session, [timeline.part(told), Insert(assistant_replies, _COLUMNS, [row])])
     return reply
 
 

@@ -37,10 +37,10 @@ async def test_a_member_does_not_see_what_is_done_about_it(shop, sari):
     member = await shop.signed_in(sari)
     reply = (await member.post("/v1/me/assistant-replies", json={"text": "saya mau bicara dengan orang"})).json()
     assert reply["outcome"] == "handed_over"
-    (task,) = (await shop.get(sari, "tasks"))["items"]
-    assert task["note"] == "chat: saya mau bicara dengan orang"
+    (case,) = (await shop.client.get("/v1/cases", params={"contact_id": str(sari)})).json()["items"]
+    assert (case["category"], case["channel"], case["created_by"]) == ("assistant", "chat", "bot")
     shown = (await member.get("/v1/me/timeline")).text
-    assert task["id"] not in shown
+    assert case["id"] not in shown
     assert "assistant.handed_over" not in shown
 
 

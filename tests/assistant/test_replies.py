@@ -42,7 +42,7 @@ async def test_a_balance_is_that_of_the_record_with_its_time(shop, sari):
     before = datetime.now(UTC)
     reply = await ask(shop, sari, "Berapa poin saya?")
     assert reply["answer"] == "Anda punya 1.250 poin di Kopi."
-    assert (reply["outcome"], reply["reason"], reply["written_by"], reply["task_id"]) == (
+    assert (reply["outcome"], reply["reason"], reply["written_by"], reply["case_id"]) == (
         "answered", "facts", "rules", None
     )  # fmt: skip
     (source,) = reply["sources"]
@@ -113,12 +113,43 @@ async def test_an_article_answers_with_its_passage_and_its_page(shop, sari):
 async def test_people_answer_what_the_bot_can_not(shop, sari, text, reason):
     reply = await ask(shop, sari, text, channel="whatsapp")
     assert (reply["outcome"], reply["reason"], reply["sources"]) == ("handed_over", reason, [])
-    task = (await shop.client.get(f"/v1/tasks/{reply['task_id']}")).json()
-    assert (task["note"], task["status"], task["created_by"]) == (f"whatsapp: {text}", "open", "bot")
+    path = f"/v1/cases/{reply['case_id']}"
+    case = (await shop.client.get(path)).json()
+    assert (case["channel"], case["status"], case["created_by"], case["with_bot"]) == ("whatsapp", "open", "bot", False)
+    [opened] = [each for each in await told(shop, path) if each["kind"] == "case.opened"]
+    assert opened["body"] == text
     again = await ask(shop, sari, text)
-    assert again["task_id"] == reply["task_id"]
-    await shop.client.patch(f"/v1/tasks/{task['id']}", json={"status": "done"})
-    assert (await ask(shop, sari, text))["task_id"] != reply["task_id"]
+    assert again["case_id"] == reply["case_id"]
+    await shop.client.patch(path, json={"status": "closed"})
+    assert (await ask(shop, sari, text))["case_id"] != reply["case_id"]
+
+
+async def told(shop: Shop, path: str) -> Any:
+    """What happened in a case."""
+    return (await shop.client.get(f"{path}/timeline")).json()["items"]
+
+
+async def test_a_case_that_a_bot_has_is_handed_over_and_people_are_waited_for(shop, sari):
+    policy = {"name": "Usual", "targets": {"normal": {"first_reply": "PT1H"}}}
+    assert (await shop.client.post("/v1/sla-policies", json=policy)).status_code == 201
+    facts = {"contact_id": str(sari), "subject": "Tanya", "with_bot": True, "channel": "chat"}
+    case = (await shop.client.post("/v1/cases", json=facts)).json()
+    thread = str(uuid7())
+    said = {
+        "channel": "chat", "kind": "message", "direction": "inbound", "occurred_at": datetime.now(UTC).isoformat(),
+        "body": "Halo", "thread_id": thread, "case_id": case["id"],
+    }  # fmt: skip
+    assert (await shop.post(sari, "interactions", said)).status_code == 201
+    reply = await ask(shop, sari, "bicara dengan orang", channel="chat", thread_id=thread)
+    assert reply["case_id"] == case["id"]
+    path = f"/v1/cases/{case['id']}"
+    found = (await shop.client.get(path)).json()
+    assert (found["with_bot"], found["first_replied_at"]) == (False, None)
+    assert {each["metric"]: each["state"] for each in found["clocks"]}["first_reply"] == "active"
+    kinds = [each["kind"] for each in reversed(await told(shop, path))]
+    assert kinds[0] == "case.opened"
+    assert {"case.handed_over", "assistant.handed_over"} <= set(kinds)
+    assert kinds.count("message") == 3
 
 
 async def test_question_answer_and_hand_over_stand_on_the_timeline(shop, sari):
@@ -129,7 +160,7 @@ async def test_question_answer_and_hand_over_stand_on_the_timeline(shop, sari):
         ("message", "inbound", "line", "key:test", "ngobrol dengan admin dong"),
         ("message", "outbound", "line", "bot", reply["answer"]),
         ("assistant.handed_over", "internal", "line", "bot", None),
-        ("task.created", "internal", "care", "bot", None),
+        ("case.opened", "internal", "care", "bot", "ngobrol dengan admin dong"),
     }
     assert {item["id"] for item in items if item["thread_id"] == thread} >= {reply["question_id"], reply["answer_id"]}
 
@@ -248,12 +279,12 @@ async def test_of_who_is_forgotten_only_that_they_asked_is_left(shop, sari, sess
     assert (gone.status_code, gone.json()["code"]) == (404, "contact_erased")
 
 
-async def test_of_questions_at_once_each_is_answered_and_one_task_is_made(live_client):
+async def test_of_questions_at_once_each_is_answered_and_one_case_is_opened(live_client):
     shop = await Shop.open(live_client)
     sari = await shop.member()
     answers = await at_once(*(shop.post(sari, "assistant-replies", {"text": "bicara dengan orang"}) for _ in range(6)))
     assert statuses(answers) == {201: 6}
-    assert len({answer.json()["task_id"] for answer in answers}) == 1
+    assert len({answer.json()["case_id"] for answer in answers}) == 1
     same = await at_once(*(shop.post(sari, "assistant-replies", {"text": "halo"}, key="k") for _ in range(4)))
     assert len({answer.json()["id"] for answer in same}) == 1
 
