@@ -187,7 +187,7 @@ async def test_what_is_recorded_is_what_is_read(session):
         channel="whatsapp", kind="message", direction="inbound", occurred_at=INSTANTS[0], subject="Order",
         body="Is my order ready?\nThank you \N{SMILING FACE WITH SUNGLASSES}", source="till-3", external_id="wamid.X",
         data={"list": [], "object": {}, "numbers": [1, 2.5, -0.5, 1e15], "nothing": None, "": True},
-        thread_id=uuid7(), case_id=uuid7(),
+        thread_id=uuid7(), case_id=uuid7(), id=uuid7(),
     )  # fmt: skip
 
     made, new = await timeline.record(session, contact_id=contact_id, report=report, by="key:till", now=NOW)
