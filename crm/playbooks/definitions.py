@@ -204,11 +204,6 @@ def name_of(step: Step) -> str:
     return str(type(step).__struct_config__.tag)
 
 
-def kind_of(trigger: Trigger) -> str:
-    """The kind of a trigger, as it is called in JSON."""
-    return str(type(trigger).__struct_config__.tag)
-
-
 FOLLOWED: Final = frozenset(
     str(each.__struct_config__.tag) for each in (InteractionTrigger, TierTrigger, SegmentTrigger)
 )

@@ -4,7 +4,6 @@
 whom and in which interaction where it is one, and facts for the words of messages.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NoReturn
@@ -216,7 +215,3 @@ def _is_leap(year: int) -> bool:
 
 def _none_within(_: Any) -> NoReturn:
     raise AssertionError("there is no history within an interaction")
-
-
-Candidates = Callable[[Bind], str]
-"""The candidates of a statement, given how it names its values."""
