@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
 from crm.care import case_files, casework
@@ -122,8 +122,3 @@ async def get(session: Session, *, case_id: UUID, interaction_id: UUID, kind: st
 async def _who(session: Session, case: Case) -> UUID:
     """The contact who is behind a case now: one that is closed stays where it was when they were merged."""
     return (await aliases.survivors(session, ids=[case.contact_id])).get(case.contact_id, case.contact_id)
-
-
-def is_bot(by: str, data: dict[str, Any] | None) -> bool:
-    """Whether a message that went out is a bot's: its data say so, or whoever recorded it is one."""
-    return (data or {}).get("by") == "bot" or by.startswith("bot:")

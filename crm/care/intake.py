@@ -16,7 +16,7 @@ from crm.care.case_files import Conversation
 from crm.care.case_rules import CaseRule, Judge
 from crm.care.cases import Draft
 from crm.care.casework import Case, CaseFile
-from crm.care.conversations import MESSAGE, is_bot
+from crm.care.conversations import MESSAGE
 from crm.contacts import contacts
 from crm.contacts.conditions import Facts
 from crm.contacts.vocabulary import Vocabulary
@@ -25,6 +25,7 @@ from crm.db.ids import uuid7
 from crm.db.session import Session
 from crm.db.writes import Insert
 from crm.errors import CrmError
+from crm.interactions.authorship import is_machine
 from crm.interactions.timeline import Recorded, Report
 
 SUBJECT_MAX: Final = 80
@@ -216,7 +217,7 @@ class Desk:
     def _incoming(self, contact_id: UUID, report: Report) -> Incoming:
         return Incoming(
             contact_id=contact_id, channel=report.channel, occurred_at=report.occurred_at,
-            inbound=report.direction == "inbound", by_bot=is_bot(self._by, report.data), subject=report.subject,
+            inbound=report.direction == "inbound", by_bot=is_machine(self._by, report.data), subject=report.subject,
             body=report.body, thread_id=report.thread_id, case_id=report.case_id,
         )  # fmt: skip
 

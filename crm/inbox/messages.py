@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
-from crm.care.conversations import is_bot
 from crm.care.intake import Incoming, Intake, admit, settle
 from crm.db.session import Session
 from crm.errors import CrmError
@@ -16,6 +15,7 @@ from crm.inbox.deliveries import EventOutcome
 from crm.inbox.heard import Heard, Outcomes
 from crm.inbox.settling import StillSending
 from crm.interactions import changes, threads, timeline
+from crm.interactions.authorship import is_machine
 from crm.interactions.changes import Pair
 from crm.interactions.channels.events import Happened, Message, Unknown
 from crm.interactions.threads import Said
@@ -122,7 +122,7 @@ async def _in_cases(
     messages = [
         Incoming(
             contact_id=contact_id, channel=report.channel, occurred_at=report.occurred_at,
-            inbound=report.direction == "inbound", by_bot=is_bot(account.by, report.data), subject=report.subject,
+            inbound=report.direction == "inbound", by_bot=is_machine(account.by, report.data), subject=report.subject,
             body=report.body, thread_id=report.thread_id, account_id=account.id, hint=event.thread_hint,
             new_thread=begins,
         )

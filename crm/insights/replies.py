@@ -11,18 +11,12 @@ from crm.db.session import Session
 from crm.insights import periods, zones
 from crm.insights.bounds import bounded
 from crm.insights.periods import Step
-
-# A machine's messages say that they are: of a mail, of a reply in a case, or by who wrote them.
-HUMAN: Final = """(
-    i.direction = 'outbound' AND NOT i.data ? 'automatic' AND i.data ->> 'by' IS DISTINCT FROM 'bot'
-    AND i.by !~ '^(bot|playbook)(:|$)'
-)"""
-"""Of an interaction `i`: whether it is a message that a person of ours wrote."""
+from crm.interactions.authorship import BY_HUMAN
 
 # No message of a thread is older than the thread.
 REPLIES: Final = f"""
     WITH said AS (
-        SELECT t.contact_id, t.id, t.channel, i.occurred_at, i.direction, {HUMAN} AS is_human,
+        SELECT t.contact_id, t.id, t.channel, i.occurred_at, i.direction, {BY_HUMAN} AS is_human,
             min(i.occurred_at) FILTER (WHERE i.direction = 'inbound') OVER (PARTITION BY t.contact_id, t.id) AS asked_at
         FROM threads t
         JOIN interactions i ON i.contact_id = t.contact_id AND i.thread_id = t.id AND i.occurred_at >= $1

@@ -73,7 +73,7 @@ class Shop:
         assert self.serving is not None
         return next(child for child in self.serving.children() if mark in " ".join(command_of(child)))
 
-    def eventually(self, condition: Callable[[], bool], *, seconds: float = 30) -> None:
+    def eventually(self, condition: Callable[[], bool], *, seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.printed.read_text()
