@@ -88,7 +88,9 @@ _CATEGORY: Final = "0198f3c0-4f12-7a63-8e5d-9c8b7a6f5e4d"
 _PLAYBOOK: Final = "0198f3c1-5b6c-7d8e-9fa0-b1c2d3e4f506"
 _GREETING: Final[Mapping[str, Any]] = {
     "kind": "message", "channels": ["whatsapp", "email"], "purpose": "marketing",
-    "texts": {"id": "Selamat ulang tahun, Kak {given_name}!", "en": "Happy birthday, {given_name}!"},
+    "texts": {
+        "id": "Selamat ulang tahun, {{ contact.greeting }}!", "en": "Happy birthday, {{ contact.given_name }}!",
+    },
 }  # fmt: skip
 _NEW_PLAYBOOK: Final[Mapping[str, Any]] = {
     "name": "Birthday", "trigger": {"kind": "date", "date": "birthday"},

@@ -56,7 +56,7 @@ def _by_language(length_max: int, description: str) -> WithJsonSchema:
 Texts = Annotated[
     dict[_Language, Annotated[Text, AfterValidator(_worded), Field(max_length=4_096)]],
     Field(min_length=1, max_length=20),
-    _by_language(4_096, "By language, with {given_name} and the like in its places."),
+    _by_language(4_096, "By language, in Liquid, as in message templates: such as {{ contact.given_name }}."),
 ]
 Subjects = Annotated[
     dict[_Language, Line], Field(min_length=1, max_length=20), _by_language(200, "Of a mail, by language.")
@@ -135,7 +135,7 @@ TriggerBody = Annotated[
 class MessageStepBody(Body):
     """A message to the contact, if they allow this purpose on one of the channels, outside of quiet hours.
 
-    In `texts` of its own, or in the words of a message template, whose variables can be named as the placeholders are.
+    In `texts` of its own, or in the words of a message template, whose variables are among those that playbooks have.
     The `provider_template` goes where the channel lets nothing else pass.
     """
 
@@ -151,7 +151,7 @@ class MessageStepBody(Body):
 
 
 class SurveyStepBody(Body):
-    """An invitation to a survey; the text has {survey_path}, behind the address of the service."""
+    """An invitation to a survey; the text has {{ survey_path }}, behind the address of the service."""
 
     kind: Literal["survey"]
     survey_id: UUID

@@ -15,12 +15,13 @@ HONORIFICS = {"id": "Kak"}
 
 
 async def known(
-    session: Session, *, contact: Contact, language: str, asked: frozenset[str], now: datetime
-) -> dict[str, Any]:
-    """What there is to say of a contact: only what is asked for is looked up."""
+    session: Session, *, contact: Contact, language: str, asked: frozenset[str], program_id: UUID | None = None,
+    now: datetime,
+) -> dict[str, Any]:  # fmt: skip
+    """What there is to say of a contact, in a program or the default one: only what is asked for is looked up."""
     found: dict[str, Any] = {CONTACT: _contact(contact, language)}
     if LOYALTY in asked:
-        found[LOYALTY] = await _loyalty(session, contact.id, now)
+        found[LOYALTY] = await _loyalty(session, contact.id, program_id, now)
     return found
 
 
@@ -34,10 +35,10 @@ def _contact(contact: Contact, language: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def _loyalty(session: Session, contact_id: UUID, now: datetime) -> dict[str, Any]:
-    """In the default program; zero points and no tier where there is none."""
+async def _loyalty(session: Session, contact_id: UUID, program_id: UUID | None, now: datetime) -> dict[str, Any]:
+    """Zero points and no tier where there is no program."""
     try:
-        found = await balances.read(session, program_id=None, contact_id=contact_id, now=now)
+        found = await balances.read(session, program_id=program_id, contact_id=contact_id, now=now)
     except ProgramRequired:
         return {"program": None, "points": 0, "tier": None}
     program = await programs.get(session, program_id=found.program_id)

@@ -202,11 +202,17 @@ async def fill(
     return await _filled(session, template, contact, variables, now)
 
 
+def language_of(locale: str | None, there: Sequence[str]) -> str:
+    """In which of the languages that are there to speak to somebody of this locale."""
+    wanted = (locale or "").replace("_", "-").partition("-")[0].lower()
+    return next((each for each in (wanted, LANGUAGE, "en") if each in there), next(iter(there)))
+
+
 async def _filled(
     session: Session, template: MessageTemplate, contact: Contact, variables: Mapping[str, Any], now: datetime
 ) -> Filled:
     approved = template.provider_template
-    language = _language(contact.locale, [*template.variants, *(approved.languages if approved else ())])
+    language = language_of(contact.locale, [*template.variants, *(approved.languages if approved else ())])
     variant = template.variants.get(language)
     sources = {}
     if variant is not None:
@@ -232,11 +238,6 @@ async def _filled(
             name=approved.name, language=approved.languages[language], parameters=tuple(parameters)
         )
     return Filled(language, text or None, " ".join((subject or "").split()) or None, provided)
-
-
-def _language(locale: str | None, there: Sequence[str]) -> str:
-    wanted = (locale or "").replace("_", "-").partition("-")[0].lower()
-    return next((each for each in (wanted, LANGUAGE, "en") if each in there), next(iter(there)))
 
 
 def _check(draft: TemplateDraft) -> None:

@@ -69,10 +69,15 @@ _ENVIRONMENT: Final = _environment()
 
 def check(sources: Mapping[str, str], *, variables: Iterable[str]) -> None:
     """See whether texts, by their pointers, can be filled in. Raises InvalidTemplate."""
-    declared = frozenset(variables)
-    errors = [error for pointer, source in sources.items() for error in _errors(pointer, source, declared)]
+    errors = wrong(sources, variables=variables)
     if errors:
         raise InvalidTemplate("`errors` says for each place what is wrong.", errors=errors)
+
+
+def wrong(sources: Mapping[str, str], *, variables: Iterable[str]) -> list[FieldError]:
+    """What keeps texts, by their pointers, from being filled in."""
+    declared = frozenset(variables)
+    return [error for pointer, source in sources.items() for error in _errors(pointer, source, declared)]
 
 
 def asked(sources: Iterable[str]) -> frozenset[str]:

@@ -14,6 +14,7 @@ from crm.care.casework import Priority
 from crm.contacts.conditions import Condition, Did
 from crm.contacts.vocabulary import Vocabulary
 from crm.errors import FieldError, Invalid
+from crm.inbox.wording import asked, wrong
 from crm.playbooks import wording
 
 STEPS_MAX: Final = 20
@@ -77,7 +78,7 @@ Trigger: TypeAlias = Followed | Daily
 
 
 class ApprovedTemplate(msgspec.Struct, frozen=True):
-    """A text that the provider has approved, for when nothing else may go; its parameters may have placeholders."""
+    """A text that the provider has approved, for when nothing else may go; its parameters are worded as texts are."""
 
     name: str
     language: str
@@ -87,7 +88,7 @@ class ApprovedTemplate(msgspec.Struct, frozen=True):
 class MessageStep(msgspec.Struct, frozen=True, tag_field="kind", tag="message"):
     """A message on the first of these channels on which one may go, in the contact's language.
 
-    In words of its own, or in those of a template of ours, whose variables are named as the placeholders are.
+    In words of its own, or in those of a template of ours, whose variables are among those that playbooks have.
     """
 
     channels: tuple[str, ...]
@@ -259,29 +260,29 @@ def _wrong_trigger(trigger: Trigger) -> Iterator[FieldError]:
         yield FieldError("/trigger/interaction", "own_kind", said)
 
 
-def words_of(definition: Definition) -> set[str]:
-    """What can stand in the places of messages, but for what a survey has besides."""
-    return {*wording.ALWAYS, *(wording.OF_EXPIRY if isinstance(definition.trigger, ExpiryTrigger) else ())}
+def variables_of(definition: Definition) -> set[str]:
+    """What the words of messages can ask for besides contact and loyalty, but for what a survey has."""
+    return {wording.REFERRAL_CODE, *(wording.OF_EXPIRY if isinstance(definition.trigger, ExpiryTrigger) else ())}
 
 
 def _wrong_words(definition: Definition) -> Iterator[FieldError]:
-    known = words_of(definition)
+    variables = variables_of(definition)
     for place, step in enumerate(definition.steps):
         if not isinstance(step, MessageStep | SurveyStep):
             continue
         if isinstance(step, MessageStep) and (step.texts is None) == (step.template_id is None):
             yield FieldError(f"/steps/{place}/texts", "texts_or_template", "must be given, or a template, and not both")
-        allowed = known | (wording.OF_SURVEY if isinstance(step, SurveyStep) else set())
-        for pointer, text in _texts(step):
-            for unknown in sorted(wording.placeholders(text) - allowed):
-                said = f"{{{unknown}}} stands for nothing here; there is {', '.join(sorted(allowed))}"
-                yield FieldError(f"/steps/{place}{pointer}", "unknown_placeholder", said)
-        if isinstance(step, SurveyStep):
-            for language, text in step.texts.items():
-                if not wording.placeholders(text) >= wording.OF_SURVEY:
-                    yield FieldError(
-                        f"/steps/{place}/texts/{language}", "no_link", "must have {survey_path}, or nobody can answer"
-                    )
+        sources = {f"/steps/{place}{pointer}": text for pointer, text in _texts(step)}
+        if isinstance(step, MessageStep):
+            yield from wrong(sources, variables=variables)
+            continue
+        errors = wrong(sources, variables={*variables, wording.SURVEY_PATH})
+        yield from errors
+        unread = {error.pointer for error in errors}
+        for language, text in step.texts.items():
+            pointer = f"/steps/{place}/texts/{language}"
+            if pointer not in unread and wording.SURVEY_PATH not in asked([text]):
+                yield FieldError(pointer, "no_link", "must have {{ survey_path }}, or nobody can answer")
 
 
 def _texts(step: Speaking) -> Iterator[tuple[str, str]]:

@@ -78,9 +78,9 @@ async def _template(session: Session, definition: Definition, step: MessageStep,
         template = await templates.get(session, template_id=step.template_id)
     except TemplateNotFound:
         return FieldError(pointer, "template_not_found", "is no template")
-    if unknown := sorted(set(template.variables) - definitions.words_of(definition)):
+    if unknown := sorted(set(template.variables) - definitions.variables_of(definition)):
         said = f"is a template with variables that nobody fills here: {', '.join(unknown)}"
-        return FieldError(pointer, "unknown_placeholder", said)
+        return FieldError(pointer, "unknown_variable", said)
     return None
 
 

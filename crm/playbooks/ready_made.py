@@ -56,7 +56,7 @@ def all_in(language: Language) -> list[PlaybookTemplate]:
 
 
 def _message(indonesian: str, english: str, *, purpose: str = "marketing") -> dict[str, Any]:
-    subjects = {"id": "Kabar untuk Kak {given_name}", "en": "News for you, {given_name}"}
+    subjects = {"id": "Kabar untuk {{ contact.greeting }}", "en": "News for you, {{ contact.given_name }}"}
     return {
         "kind": "message", "channels": list(CHANNELS), "purpose": purpose, "texts": {"id": indonesian, "en": english},
         "subjects": subjects,
@@ -71,8 +71,9 @@ def _welcome(_: Language) -> dict[str, Any]:
         "cap": {"runs_max": 1, "days": 3650},
         "steps": [
             _message(
-                "Halo Kak {given_name}, selamat datang! Senang berkenalan. Balas pesan ini bila perlu bantuan.",
-                "Hello {given_name}, and welcome! It is good to meet you. Answer this message whenever we can help.",
+                "Halo {{ contact.greeting }}, selamat datang! Senang berkenalan. Balas pesan ini bila perlu bantuan.",
+                "Hello {{ contact.given_name }}, and welcome! It is good to meet you. Answer this message whenever "
+                "we can help.",
             )
         ],
     }  # fmt: skip
@@ -85,8 +86,10 @@ def _birthday(language: Language) -> dict[str, Any]:
         "steps": [
             {"kind": "points", "points": 50, "reason": {"id": "ulang tahun", "en": "birthday"}[language]},
             _message(
-                "Selamat ulang tahun, Kak {given_name}! Ada 50 poin hadiah dari kami, poin Kakak sekarang {points}.",
-                "Happy birthday, {given_name}! We have given you 50 points: you have {points} now.",
+                "Selamat ulang tahun, {{ contact.greeting }}! Ada 50 poin hadiah dari kami, poin Kakak sekarang {{ "
+                "loyalty.points }}.",
+                "Happy birthday, {{ contact.given_name }}! We have given you 50 points: you have {{ loyalty.points "
+                "}} now.",
             ),
         ],
     }
@@ -98,8 +101,10 @@ def _points_expiring(_: Language) -> dict[str, Any]:
         "cap": {"runs_max": 1, "days": 7},
         "steps": [
             _message(
-                "Kak {given_name}, {expiring_points} poin Kakak akan hangus pada {expires_on}. Yuk, tukarkan dulu!",
-                "{given_name}, {expiring_points} of your points end on {expires_on}. Spend them while they last!",
+                "{{ contact.greeting }}, {{ expiring_points }} poin Kakak akan hangus pada {{ expires_on }}. Yuk, "
+                "tukarkan dulu!",
+                "{{ contact.given_name }}, {{ expiring_points }} of your points end on {{ expires_on }}. Spend them "
+                "while they last!",
                 purpose="service",
             )
         ],
@@ -112,8 +117,10 @@ def _tier_reached(_: Language) -> dict[str, Any]:
         "cap": {"runs_max": 1, "days": 30},
         "steps": [
             _message(
-                "Selamat, Kak {given_name}! Kakak sekarang anggota {tier}. Terima kasih sudah setia bersama kami.",
-                "Congratulations, {given_name}! You are {tier} now. Thank you for staying with us.",
+                "Selamat, {{ contact.greeting }}! Kakak sekarang anggota {{ loyalty.tier }}. Terima kasih sudah "
+                "setia bersama kami.",
+                "Congratulations, {{ contact.given_name }}! You are {{ loyalty.tier }} now. Thank you for staying "
+                "with us.",
             )
         ],
     }
@@ -126,14 +133,14 @@ def _win_back(language: Language) -> dict[str, Any]:
         "stop": {"interactions": ["purchase"]},
         "steps": [
             _message(
-                "Kak {given_name}, lama tidak bertemu! Ada yang bisa kami bantu?",
-                "{given_name}, we have not seen you for a while! Is there anything we can do for you?",
+                "{{ contact.greeting }}, lama tidak bertemu! Ada yang bisa kami bantu?",
+                "{{ contact.given_name }}, we have not seen you for a while! Is there anything we can do for you?",
             ),
             {"kind": "wait", "seconds": 7 * DAY},
             {"kind": "points", "points": 25, "reason": {"id": "kami rindu", "en": "we miss you"}[language]},
             _message(
-                "Kami rindu Kak {given_name}: ada 25 poin untuk kunjungan berikutnya. Sampai jumpa!",
-                "We miss you, {given_name}: here are 25 points for your next visit. See you soon!",
+                "Kami rindu {{ contact.greeting }}: ada 25 poin untuk kunjungan berikutnya. Sampai jumpa!",
+                "We miss you, {{ contact.given_name }}: here are 25 points for your next visit. See you soon!",
             ),
         ],
     }  # fmt: skip
@@ -167,8 +174,10 @@ def _promoter(_: Language) -> dict[str, Any]:
         "cap": {"runs_max": 1, "days": 180},
         "steps": [
             _message(
-                "Terima kasih, Kak {given_name}! Ajak teman dengan kode {referral_code}: kalian berdua dapat poin.",
-                "Thank you, {given_name}! Bring a friend with the code {referral_code}: points for both of you.",
+                "Terima kasih, {{ contact.greeting }}! Ajak teman dengan kode {{ referral_code }}: kalian berdua "
+                "dapat poin.",
+                "Thank you, {{ contact.given_name }}! Bring a friend with the code {{ referral_code }}: points for "
+                "both of you.",
             )
         ],
     }
@@ -182,8 +191,8 @@ def _nth_visit(language: Language) -> dict[str, Any]:
         "steps": [
             {"kind": "points", "points": 20, "reason": {"id": "kunjungan ke-5", "en": "fifth visit"}[language]},
             _message(
-                "Ini kunjungan kelima Kak {given_name}. Terima kasih! Ada 20 poin tambahan dari kami.",
-                "That was your fifth visit, {given_name}. Thank you! Here are 20 points more.",
+                "Ini kunjungan kelima {{ contact.greeting }}. Terima kasih! Ada 20 poin tambahan dari kami.",
+                "That was your fifth visit, {{ contact.given_name }}. Thank you! Here are 20 points more.",
             ),
         ],
     }

@@ -1,6 +1,7 @@
 """The steps of a playbook, each carried out for one contact who is locked: what came of it, or why nothing did."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -12,13 +13,14 @@ from crm.contacts.contacts import Contact
 from crm.contacts.vocabulary import Vocabulary
 from crm.db.session import Session
 from crm.errors import Conflict, CrmError
-from crm.inbox import outbound, templates
+from crm.inbox import outbound, personalization, templates
+from crm.inbox import wording as liquid
 from crm.inbox.clearance import WindowClosed
 from crm.inbox.house import House
 from crm.inbox.outbound import Draft, OutboundMessage
 from crm.interactions import people
 from crm.interactions.channels.outgoing import ProviderTemplate
-from crm.loyalty import journal, ledger, offers, recipients, referrals
+from crm.loyalty import ledger, offers, recipients, referrals
 from crm.loyalty.ledger import Award
 from crm.playbooks import runs, wording
 from crm.playbooks.definitions import (
@@ -159,34 +161,39 @@ async def _speak(session: Session, step: Speaking, doing: Doing) -> Done:
     if await session.fetchval(_SPOKEN, doing.contact_id, since) >= cap.messages_max:
         return Done(skipped=MESSAGE_CAP)
     contact = await contacts.get(session, contact_id=doing.contact_id)
-    values, asked = {}, {}
+    values: dict[str, Any] = {}
+    asked: dict[str, Any] = {}
     if isinstance(step, SurveyStep):
         invited = await invitations.invite(
             session, survey_id=step.survey_id, contact_id=contact.id, locale=contact.locale, by=doing.by, now=doing.now
         )
-        values, asked = {"survey_path": invited.path}, {"invitation_id": invited.id}
-    message = await _send(session, step, doing, contact, await _values(session, step, doing, contact) | values)
+        values, asked = {wording.SURVEY_PATH: invited.path}, {"invitation_id": invited.id}
+    message = await _send(session, step, doing, contact, values)
     return Done({"message_id": message.id, "channel": message.channel, **asked})
 
 
 async def _send(
-    session: Session, step: Speaking, doing: Doing, contact: Contact, values: Mapping[str, str]
+    session: Session, step: Speaking, doing: Doing, contact: Contact, variables: Mapping[str, Any]
 ) -> OutboundMessage:
     """Send it on the first channel on which it may go; else raise why it may not on the first."""
     first: CrmError | None = None
-    text = None if step.texts is None else wording.filled(wording.spoken(step.texts, contact.locale), values)
     template_id = step.template_id if isinstance(step, MessageStep) else None
-    variables = {} if template_id is None else await _variables(session, template_id, values)
-    subject = None if step.subjects is None else wording.filled(wording.spoken(step.subjects, contact.locale), values)
+    ours = () if template_id is None else (await templates.get(session, template_id=template_id)).variables
+    language, sources = _sources(step, contact.locale)
+    asked = liquid.asked(sources.values())
+    variables = {**variables, **await _variables(session, doing, asked | set(ours))}
+    words = await _words(session, doing, contact, language, sources, asked, variables)
+    text, subject = words.get("/text"), words.get("/subject")
     template = None
     if step.provider_template is not None:
         kept = step.provider_template
-        parameters = tuple(wording.filled(one, values) for one in kept.parameters)
+        parameters = tuple(words[f"/parameters/{place}"] for place in range(len(kept.parameters)))
         template = ProviderTemplate(name=kept.name, language=kept.language, parameters=parameters)
     for channel in step.channels:
         for late in (None, template) if template is not None else (None,):
             draft = Draft(
-                text=text, subject=subject, template_id=template_id, variables=variables, channel=channel,
+                text=text, subject=subject, template_id=template_id, channel=channel,
+                variables={name: variables[name] for name in ours if name in variables},
                 purpose=step.purpose, provider_template=late,
             )  # fmt: skip
             try:
@@ -206,28 +213,41 @@ async def _send(
     raise first
 
 
-async def _variables(session: Session, template_id: UUID, values: Mapping[str, str]) -> dict[str, str]:
-    """What a template asks for, of what there is."""
-    template = await templates.get(session, template_id=template_id)
-    return {name: values[name] for name in template.variables if name in values}
-
-
-async def _values(session: Session, step: Speaking, doing: Doing, contact: Contact) -> dict[str, str]:
-    """What stands for the placeholders that the step has; nothing else is looked up."""
-    words = [*(step.texts or {}).values(), *(step.subjects or {}).values()]
+def _sources(step: Speaking, locale: str | None) -> tuple[str, dict[str, str]]:
+    """In which language a step speaks to somebody, and its words before they are filled in."""
+    sources = {}
+    language = templates.language_of(locale, [*(step.texts or step.subjects or {templates.LANGUAGE: ""})])
+    for member, words in (("/text", step.texts), ("/subject", step.subjects)):
+        if words:
+            sources[member] = words[templates.language_of(locale, [*words])]
     if step.provider_template is not None:
-        words += step.provider_template.parameters
-    wanted = {name for text in words for name in wording.placeholders(text)}
-    if isinstance(step, MessageStep) and step.template_id is not None:
-        wanted |= set((await templates.get(session, template_id=step.template_id)).variables)
-    values = {"name": contact.name, "given_name": contact.given_name or contact.name}
-    values |= {name: str(doing.data[name]) for name in wording.OF_EXPIRY if name in doing.data}
-    program_id = doing.definition.program_id
-    if wanted & {"points", "tier"}:
-        found = await journal.read(session, program_id=program_id, contact_id=contact.id, now=doing.now)
-        tier = found.book.standing().current
-        values |= {"points": str(found.book.available), "tier": "" if tier is None else tier.name}
-    if "referral_code" in wanted:
-        code = await referrals.code_of(session, program_id=program_id, contact_id=contact.id, now=doing.now)
-        values["referral_code"] = code.code
-    return values
+        sources |= {f"/parameters/{place}": one for place, one in enumerate(step.provider_template.parameters)}
+    return language, sources
+
+
+async def _variables(session: Session, doing: Doing, asked: AbstractSet[str]) -> dict[str, Any]:
+    """What there is of what the words ask for, beside contact and loyalty."""
+    found: dict[str, Any] = {name: str(doing.data[name]) for name in wording.OF_EXPIRY if name in doing.data}
+    if wording.REFERRAL_CODE in asked:
+        code = await referrals.code_of(
+            session, program_id=doing.definition.program_id, contact_id=doing.contact_id, now=doing.now
+        )
+        found[wording.REFERRAL_CODE] = code.code
+    return found
+
+
+async def _words(
+    session: Session,
+    doing: Doing,
+    contact: Contact,
+    language: str,
+    sources: Mapping[str, str],
+    asked: frozenset[str],
+    variables: Mapping[str, Any],
+) -> dict[str, str]:
+    """The words with what is the contact's. Raises TemplateNotFilled."""
+    known = await personalization.known(
+        session, contact=contact, language=language, asked=asked, program_id=doing.definition.program_id, now=doing.now
+    )
+    known |= variables
+    return {pointer: liquid.fill(source, known=known, pointer=pointer) for pointer, source in sources.items()}

@@ -427,7 +427,7 @@ async def test_a_page_has_50_items_where_nobody_says_how_many(client):
     assert len(await _timeline(client, contact_id)) == 50
 
 
-VISIT = {"kind": "visit.ended", "external_id": "visit-1"}
+ENDED = {"kind": "visit.ended", "external_id": "visit-1"}
 
 
 async def test_a_request_is_no_more_statements_than_it_needs(live_client, statements):
@@ -444,7 +444,7 @@ async def test_a_request_is_no_more_statements_than_it_needs(live_client, statem
             ["BEGIN", "SELECT", "WITH", "SELECT", "COMMIT"],
         ),
         (
-            live_client.post(f"/v1/contacts/{contact_id}/interactions", json=MESSAGE | VISIT),
+            live_client.post(f"/v1/contacts/{contact_id}/interactions", json=MESSAGE | ENDED),
             ["BEGIN", "WITH", "COMMIT"],
         ),
         # Whether it is the old id of a contact that was merged, or forgotten, is asked only where there is none.

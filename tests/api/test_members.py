@@ -147,7 +147,7 @@ EVERY = pytest.mark.parametrize(
 
 def filled(path: str) -> str:
     """The path with something in each of its places."""
-    for place, value in (("uuid}", str(uuid7())), ("path}", "x"), ("str}", "x")):
+    for place, value in (("uuid}", str(uuid7())), ("path}", "x"), ("str}", "x"), ("int}", "1")):
         while place in path:
             start = path.rindex("{", 0, path.index(place))
             path = path[:start].rstrip("/") + f"/{value}" + path[path.index(place) + len(place) :]

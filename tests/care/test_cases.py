@@ -10,6 +10,7 @@ from tests.interactions.test_erasures import erase
 from tests.interactions.test_merges import made, merge, undo
 from tests.loyalty.shop import at_once, checksum, statuses
 
+WHATSAPP = {"kind": "whatsapp", "value": "628123456789"}
 LATE = {"subject": "Paket belum sampai", "category": "delivery", "priority": "high", "channel": "whatsapp"}
 
 
@@ -210,7 +211,7 @@ async def test_a_key_opens_one_case_however_often_it_is_sent(live_client):
 
 async def test_a_survey_about_a_case_is_about_whoever_had_it_at_the_end(client):
     survey = (await client.post("/v1/surveys", json={"name": "After a case", "kind": "csat"})).json()
-    sari, dewi = await made(client, {"name": "Sari"}), await made(client, {"name": "Dewi"})
+    sari, dewi = await made(client, {"name": "Sari", "identities": [WHATSAPP]}), await made(client, {"name": "Dewi"})
     await an_agent(client, "rina")
     case = await a_case(client, sari, assignee="rina")
     url, body = f"/v1/surveys/{survey['id']}/invitations", {"contact_id": str(sari), "case_id": case["id"]}

@@ -243,11 +243,11 @@ async def test_a_batch_is_judged_as_if_one_came_after_the_other(session: Session
 
 async def test_contacts_without_proof_cost_no_more_than_ever(session: Session, statements: list[str]) -> None:
     await create(session, "new", "A", "B")
-    assert len(statements) == 2
+    assert len(statements) == len(["claim", "erased?", "write"])
     statements.clear()
     sender = Sender.of(kind="card", value="C", verified=True, region="ID")
     await people.resolve_or_create(session, sender=sender, by="test", now=NOW)
-    assert len(statements) == 3
+    assert len(statements) == len(["find", "claim", "erased?", "write"])
     statements.clear()
     await people.resolve_or_create(session, sender=sender, by="test", now=NOW)
     assert len(statements) == 1

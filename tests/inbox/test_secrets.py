@@ -15,7 +15,7 @@ MARK = "k0pi-gayo"
 
 
 def secrets_of(provider):
-    return {name: f"{MARK}:{provider}-{name}" for name in providers.ADAPTERS[provider].SECRETS}
+    return {name: f"{MARK}:{provider}-{name}" for name in providers.secrets(provider)}
 
 
 async def everything_stored(database):

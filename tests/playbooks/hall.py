@@ -22,7 +22,11 @@ MAIL = {
     "provider": "postmark", "name": "Toko", "ref": "halo@toko.id",
     "secrets": {"credentials": "a:b", "server_token": TOKEN},
 }  # fmt: skip
-HELLO = {"kind": "message", "channels": ["email"], "texts": {"id": "Halo {given_name}", "en": "Hello {given_name}"}}
+HELLO = {
+    "kind": "message",
+    "channels": ["email"],
+    "texts": {"id": "Halo {{ contact.given_name }}", "en": "Hello {{ contact.given_name }}"},
+}
 GIFT = {"kind": "points", "points": 10, "reason": "hadiah"}
 VISITED = {"kind": "interaction", "interaction": "visit"}
 DAY = timedelta(days=1)

@@ -6,7 +6,12 @@ from crm.db.ids import uuid7
 from tests.playbooks.hall import GIFT, HELLO, VISITED
 
 WAIT = {"kind": "wait", "seconds": 3600}
-ASK = {"kind": "survey", "survey_id": str(uuid7()), "channels": ["email"], "texts": {"en": "https://x.id{survey_path}"}}
+ASK = {
+    "kind": "survey",
+    "survey_id": str(uuid7()),
+    "channels": ["email"],
+    "texts": {"en": "https://x.id{{ survey_path }}"},
+}
 
 
 @pytest.mark.parametrize(
@@ -17,8 +22,9 @@ ASK = {"kind": "survey", "survey_id": str(uuid7()), "channels": ["email"], "text
         ({"steps": [WAIT]}, "/steps", "nothing_to_do"),
         ({"steps": [{"kind": "dance"}]}, "/steps/0", "union_tag_invalid"),
         ({"steps": [{**HELLO, "texts": {}}]}, "/steps/0/texts", "too_short"),
-        ({"steps": [{**HELLO, "texts": {"id": "Hai {nama}"}}]}, "/steps/0/texts/id", "unknown_placeholder"),
-        ({"steps": [{**HELLO, "texts": {"id": "{expires_on}"}}]}, "/steps/0/texts/id", "unknown_placeholder"),
+        ({"steps": [{**HELLO, "texts": {"id": "Hai {{ nama }}"}}]}, "/steps/0/texts/id", "unknown_variable"),
+        ({"steps": [{**HELLO, "texts": {"id": "{{ expires_on }}"}}]}, "/steps/0/texts/id", "unknown_variable"),
+        ({"steps": [{**HELLO, "texts": {"id": "Hai {{ contact"}}]}, "/steps/0/texts/id", "invalid_template"),
         ({"steps": [{**HELLO, "texts": {"id": "a\x00b"}}]}, "/steps/0/texts/id", "nul_character"),
         ({"steps": [{**HELLO, "texts": None}]}, "/steps/0/texts", "texts_or_template"),
         (
@@ -161,13 +167,13 @@ async def test_a_step_that_is_refused_is_skipped_with_its_reason_and_leaves_noth
 
 
 async def test_words_have_only_what_is_theirs_in_their_places(hall):
-    texts = {"id": "{name}, {points} poin, {tier}, {lain} {referral_code"}
-    await hall.active(steps=[GIFT, {**HELLO, "texts": {"id": texts["id"].replace("{lain} ", "{ x }")}}])
-    sari = await hall.person("{points} Sari")
+    text = "{{ contact.name }}, {{ loyalty.points }} poin, {{ loyalty.tier }}, { x } {{ referral_code | slice: 0, 0 }}."
+    await hall.active(steps=[GIFT, {**HELLO, "texts": {"id": text}}])
+    sari = await hall.person("{{ loyalty.points }} Sari")
     await hall.happens(sari)
     await hall.follow()
     await hall.work()
-    assert await hall.sent(sari) == ["{points} Sari, 10 poin, , { x }{referral_code"]
+    assert await hall.sent(sari) == ["{{ loyalty.points }} Sari, 10 poin, , { x } ."]
 
 
 async def test_what_a_key_may_not_do_it_does_not(hall):
@@ -178,17 +184,24 @@ async def test_what_a_key_may_not_do_it_does_not(hall):
 
 
 async def test_a_message_may_have_the_words_of_a_template(hall):
-    variants = {"id": {"text": "Halo {{ contact.greeting }}, {{ points }} poin!", "subject": "Poin"}}
-    body = {"name": "points", "variants": variants, "variables": ["points"]}
+    variants = {
+        "id": {
+            "text": "Halo {{ contact.greeting }}, {{ loyalty.points }} poin! {{ referral_code | size }}",
+            "subject": "Poin",
+        }
+    }
+    body = {"name": "points", "variants": variants, "variables": ["referral_code"]}
     template = await hall.post("/v1/message-templates", body)
-    other = await hall.post("/v1/message-templates", {**body, "name": "other", "variables": ["points", "order_ref"]})
+    other = await hall.post(
+        "/v1/message-templates", {**body, "name": "other", "variables": ["referral_code", "order_ref"]}
+    )
     step = {**HELLO, "texts": None}
     await hall.active(steps=[GIFT, {**step, "template_id": template["id"]}])
     sari = await hall.person("Sari")
     await hall.happens(sari)
     await hall.follow()
     await hall.work()
-    assert await hall.sent(sari) == ["Halo Kak Sari, 10 poin!"]
+    assert await hall.sent(sari) == ["Halo Kak Sari, 10 poin! 9"]
     whole = {"name": "x", "trigger": VISITED, "steps": [{**step, "template_id": other["id"]}]}
     refused = await hall.client.post("/v1/playbooks", json=whole)
     assert refused.json()["errors"][0]["message"].endswith("nobody fills here: order_ref")

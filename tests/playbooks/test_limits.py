@@ -263,7 +263,7 @@ async def test_what_the_provider_has_approved_goes_where_nothing_else_may(hall):
         "provider": "whatsapp", "name": "Toko", "ref": "PN1",
         "secrets": {"app_secret": "s", "verify_token": "v", "access_token": "t"},
     })  # fmt: skip
-    approved = {"name": "halo", "language": "id", "parameters": ["{given_name}"]}
+    approved = {"name": "halo", "language": "id", "parameters": ["{{ contact.given_name }}"]}
     plain = {**HELLO, "channels": ["whatsapp"]}
     await hall.active(since=T0 - DAY, steps=[plain, {**plain, "provider_template": approved}])
     sari = await hall.person("Sari", identities=[{"kind": "whatsapp", "value": "628123456789"}])
