@@ -40,7 +40,7 @@ def main(
     quick: Annotated[
         bool, typer.Option("--quick", help="Short turns, few rounds and small tables: two minutes.")
     ] = False,
-    only: Annotated[str, typer.Option(metavar="a,b,c,d,e,f,g", help="Only these parts.")] = "a,b,c,d,e,f,g",
+    only: Annotated[str, typer.Option(metavar=",".join(PARTS), help="Only these parts.")] = ",".join(PARTS),
     large: Annotated[bool, typer.Option("--large", help="Part d with 10,000,000 rows too: needs 10 GB.")] = False,
 ) -> None:
     """Measure how fast the service is, as ratios to something else in the same minutes on the same machine."""

@@ -69,7 +69,10 @@ class NewCaseLink(Body):
 async def reply_to_case(
     session: Session, case_id: FromPath[UUID], data: NewReply, by: str, now: datetime, once: idempotency.Request | None
 ) -> Response[Interaction]:
-    """Answer the customer."""
+    """Put down what the customer was answered, on whatever channel.
+
+    `POST /v1/contacts/{id}/messages` with `case_id` and `human` sends an answer, and puts it down by itself.
+    """
     await idempotency.begin(session, request=once)
     said = Reply(
         body=data.body, said_by=data.by, agent=data.agent, subject=data.subject, channel=data.channel,
