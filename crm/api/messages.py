@@ -102,9 +102,9 @@ class ApprovedTemplate(Body):
 
     name: TemplateName
     language: LanguageCode
-    parameters: Annotated[
-        list[Annotated[Text, Field(min_length=1, max_length=1_024)]], Field(max_length=PARAMETERS_MAX)
-    ] = []  # noqa: RUF012
+    parameters: list[Annotated[Text, Field(min_length=1, max_length=1_024)]] = Field(
+        default=[], max_length=PARAMETERS_MAX
+    )
 
     def template(self) -> ProviderTemplate:
         """It, as it is sent."""

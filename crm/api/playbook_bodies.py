@@ -94,7 +94,7 @@ class InactivityTriggerBody(Body):
 
     kind: Literal["inactivity"]
     days: Days
-    interactions: Annotated[list[Code], Field(min_length=1, max_length=20)] = ["purchase"]  # noqa: RUF012
+    interactions: list[Code] = Field(default=["purchase"], min_length=1, max_length=20)
 
 
 class TierTriggerBody(Body):
@@ -230,7 +230,7 @@ class StopBody(Body):
     """When a run ends early: the condition holds, or one of these has happened since it began."""
 
     condition: _Grammar | None = None
-    interactions: Annotated[list[Code], Field(max_length=20)] = []  # noqa: RUF012
+    interactions: list[Code] = Field(default=[], max_length=20)
 
 
 class RunCapBody(Body):

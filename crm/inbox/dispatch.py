@@ -124,9 +124,9 @@ async def claim(
     opened = await accounts.open_all(session, ids={row["account_id"] for row in rows}, vault=vault)
     people = await aliases.people(session, ids={row["contact_id"] for row in rows})
     wishes = {row["id"]: _wish(row, opened.get(row["account_id"]), people[row["contact_id"]][0], house) for row in rows}
-    judged = [(id, wish) for id, wish in wishes.items() if isinstance(wish, Wish)]  # noqa: A001
-    verdicts = await clearance.judge(session, wishes=[wish for _, wish in judged], house=house, at=now)
-    found = {id: verdict for (id, _), verdict in zip(judged, verdicts, strict=True)}  # noqa: A001
+    judged = {message_id: wish for message_id, wish in wishes.items() if isinstance(wish, Wish)}
+    verdicts = await clearance.judge(session, wishes=list(judged.values()), house=house, at=now)
+    found = dict(zip(judged, verdicts, strict=True))
     claimed: list[Claimed] = []
     updates: list[dict[str, Any]] = []
     failures: list[Change] = []

@@ -60,7 +60,7 @@ async def echoes(
     One that is like a message of which nobody knows whether it went, is that message, which is settled.
     """
     people = await aliases.people(session, ids={contact_id for _, contact_id, _ in outbound})
-    whose = {id: contact_id for contact_id, ids in people.items() for id in ids}  # noqa: A001
+    whose = {known_as: contact_id for contact_id, ids in people.items() for known_as in ids}
     rows = await session.fetch(
         """
         SELECT m.contact_id, m.id, m.status, m.claimed_at, i.body

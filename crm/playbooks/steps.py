@@ -182,7 +182,11 @@ async def _send(
     language, sources = _sources(step, contact.locale)
     asked = liquid.asked(sources.values())
     variables = {**variables, **await _variables(session, doing, asked | set(ours))}
-    words = await _words(session, doing, contact, language, sources, asked, variables)
+    known = await personalization.known(
+        session, contact=contact, language=language, asked=asked, program_id=doing.definition.program_id, now=doing.now
+    )
+    known |= variables
+    words = {pointer: liquid.fill(source, known=known, pointer=pointer) for pointer, source in sources.items()}
     text, subject = words.get("/text"), words.get("/subject")
     template = None
     if step.provider_template is not None:
@@ -234,20 +238,3 @@ async def _variables(session: Session, doing: Doing, asked: AbstractSet[str]) ->
         )
         found[wording.REFERRAL_CODE] = code.code
     return found
-
-
-async def _words(
-    session: Session,
-    doing: Doing,
-    contact: Contact,
-    language: str,
-    sources: Mapping[str, str],
-    asked: frozenset[str],
-    variables: Mapping[str, Any],
-) -> dict[str, str]:
-    """The words with what is the contact's. Raises TemplateNotFilled."""
-    known = await personalization.known(
-        session, contact=contact, language=language, asked=asked, program_id=doing.definition.program_id, now=doing.now
-    )
-    known |= variables
-    return {pointer: liquid.fill(source, known=known, pointer=pointer) for pointer, source in sources.items()}

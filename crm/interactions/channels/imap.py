@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -184,7 +185,7 @@ async def _carry_out(mailbox: Mailbox, errand: "_Errand") -> None:
         errand.cut()
 
 
-class _Errand:
+class _Errand(ABC):
     """Something to be done at a mailbox, in a thread of its own."""
 
     def __init__(self, mailbox: Mailbox) -> None:
@@ -206,8 +207,9 @@ class _Errand:
             with suppress(OSError):
                 self._connection.sock.shutdown(socket.SHUT_RDWR)
 
+    @abstractmethod
     def _do(self, connection: imaplib.IMAP4, validity: int) -> None:
-        raise NotImplementedError
+        """Do it in the open folder, whose UIDs are numbered anew with each `validity`."""
 
 
 class _Looking(_Errand):

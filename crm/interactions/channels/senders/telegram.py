@@ -31,8 +31,8 @@ def outcome(answer: Answer) -> Outcome:
     """A message is known by its chat and its number there."""
     said = outgoing.said(answer)
     if answer.status // 100 == 2 and said.get("ok") is True:
-        chat, id = text(said, "result", "chat", "id"), text(said, "result", "message_id")  # noqa: A001
-        return Sent(f"{chat}:{id}" if chat and id else None)
+        chat, message = text(said, "result", "chat", "id"), text(said, "result", "message_id")
+        return Sent(f"{chat}:{message}" if chat and message else None)
     code, detail = text(said, "error_code"), text(said, "description")
     outcome = outgoing.not_taken(answer, code=code, detail=detail)
     wait = number(said, "parameters", "retry_after")
